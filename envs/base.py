@@ -1,0 +1,65 @@
+"""The Markov decision process and nothing else: no clock, no reset policy, no batch, no mutation."""
+
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+
+from envs.spaces import Space
+
+StateT = TypeVar("StateT")
+ParamsT = TypeVar("ParamsT")
+
+
+class Step(NamedTuple):
+    """What one transition of the MDP yields, for one environment (unbatched)."""
+
+    obs: Any  # observation of the successor state, in `observation_space`
+    state: Any  # successor state
+    reward: jax.Array  # f32[]
+    terminated: jax.Array  # bool[]; True only where the MDP itself ends, never for a time limit
+    info: dict[str, jax.Array]  # diagnostics of fixed shape; {} for most
+
+
+@dataclass(frozen=True)
+class Env(Generic[StateT, ParamsT]):
+    """A Markov decision process as pure functions.
+
+    An instance holds only what is static (sizes, options), so it is hashable and can be closed over by a
+    compiled function. Physics constants live in `params`, a pytree that can be vmapped and randomised.
+    Shapes never depend on `params`.
+    """
+
+    max_steps: int | None = None  # the time limit in steps that `envs.episode` applies; None: no limit
+
+    @property
+    def random_step(self) -> bool:
+        """Whether `step` uses its key. Where it is False, callers need not split keys for it."""
+        return True
+
+    @property
+    def observation_space(self) -> Space:
+        """The space of observations."""
+        raise NotImplementedError
+
+    @property
+    def action_space(self) -> Space:
+        """The space of actions."""
+        raise NotImplementedError
+
+    def default_params(self) -> ParamsT:
+        """Returns the standard physics parameters."""
+        raise NotImplementedError
+
+    def reset(self, key: jax.Array, params: ParamsT) -> tuple[Any, StateT]:
+        """Draws an initial state; returns (obs, state), both unbatched."""
+        raise NotImplementedError
+
+    def step(self, key: jax.Array, state: StateT, action: Any, params: ParamsT) -> Step:
+        """Advances one step from `state` under `action` (unbatched)."""
+        raise NotImplementedError
+
+    def render(self, state: StateT, params: ParamsT) -> np.ndarray:
+        """Returns a picture of `state`, uint8[H, W, 3]. Runs on the host; needs no display."""
+        raise NotImplementedError

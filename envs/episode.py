@@ -1,0 +1,108 @@
+"""The only clock: time limit, auto-reset, batching and episode statistics of any `Env`.
+
+Everything here is batched over `num_envs` environments that share one `params`. When an episode ends, by
+termination or by the time limit, the returned state already belongs to a new episode that starts from a fresh,
+independent draw, while `TimeStep.next_obs` is the successor that the action really led to.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from envs.base import Env
+
+
+class EpisodeState(NamedTuple):
+    """A batch of running episodes."""
+
+    obs: Any  # [B, ...] the observation to act on
+    state: Any  # [B, ...] the environment's own state
+    t: jax.Array  # i32[B] steps taken in this episode: the clock, and its length so far
+    episode_return: jax.Array  # f32[B] undiscounted return so far
+
+
+class EpisodeStats(NamedTuple):
+    """Sums over the episodes that ended: add two of them, and divide by `count` only when reading."""
+
+    return_sum: jax.Array  # f32
+    length_sum: jax.Array  # i32
+    count: jax.Array  # i32
+
+
+class TimeStep(NamedTuple):
+    """What one step of a batch of episodes yields."""
+
+    reward: jax.Array  # f32[B]
+    terminated: jax.Array  # bool[B] the MDP ended: the value of what follows is 0
+    truncated: jax.Array  # bool[B] the time limit was reached: the value of what follows is not 0
+    next_obs: Any  # [B, ...] the true successor, never the observation of a new episode
+    stats: EpisodeStats  # each [B]: the episodes that ended at this step, zero elsewhere
+    info: dict[str, jax.Array]  # each [B, ...]: the environment's diagnostics
+
+
+def initial(env: Env, params: Any, key: jax.Array, num_envs: int) -> tuple[Any, Any]:
+    """Draws `num_envs` independent starts; returns (obs, state), each [num_envs, ...]."""
+    return jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), params)
+
+
+def reset(env: Env, params: Any, key: jax.Array, num_envs: int) -> EpisodeState:
+    """Starts `num_envs` episodes."""
+    obs, state = initial(env, params, key, num_envs)
+    return EpisodeState(obs, state, jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs, jnp.float32))
+
+
+def step(
+    env: Env,
+    params: Any,
+    key: jax.Array,
+    episode: EpisodeState,
+    action: Any,
+    starts: tuple[Any, Any] | None = None,
+) -> tuple[EpisodeState, TimeStep]:
+    """Advances every environment by one step and restarts the ones whose episode ended.
+
+    Args:
+        key: one key for the whole batch.
+        action: [B, ...] one action for each environment.
+        starts: (obs, state), each [B, ...], as `initial` draws them, to be used where an episode ends. They must
+            be fresh for every call. None: drawn here, and only in steps in which some episode ends.
+    """
+    num_envs = episode.t.shape[0]
+    key_step, key_start = jax.random.split(key)
+    if env.random_step:
+        keys = jax.random.split(key_step, num_envs)
+        out = jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, episode.state, action, params)
+    else:
+        out = jax.vmap(env.step, in_axes=(None, 0, 0, None))(key_step, episode.state, action, params)
+
+    t = episode.t + 1
+    truncated = jnp.zeros_like(out.terminated) if env.max_steps is None else t >= env.max_steps
+    ended = out.terminated | truncated
+    episode_return = episode.episode_return + out.reward
+    stats = EpisodeStats(
+        return_sum=jnp.where(ended, episode_return, 0.0),
+        length_sum=jnp.where(ended, t, 0),
+        count=ended.astype(jnp.int32),
+    )
+
+    carried = (out.obs, out.state)
+    if starts is None:
+        obs, state = jax.lax.cond(
+            jnp.any(ended),
+            lambda: select(ended, initial(env, params, key_start, num_envs), carried),
+            lambda: carried,
+        )
+    else:
+        obs, state = select(ended, starts, carried)
+    following = EpisodeState(obs, state, jnp.where(ended, 0, t), jnp.where(ended, 0.0, episode_return))
+    return following, TimeStep(out.reward, out.terminated, truncated, out.obs, stats, out.info)
+
+
+def select(mask: jax.Array, on_true: Any, on_false: Any) -> Any:
+    """Chooses per environment between two pytrees of [B, ...] arrays; `mask` is bool[B]."""
+
+    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, on_true, on_false)
