@@ -1,0 +1,79 @@
+"""Exploration: ε-greedy, softmax, Gaussian and Ornstein–Uhlenbeck noise, and schedules of a traced step.
+
+One key serves the whole batch. Rates, temperatures and step counts may be traced, so they can be swept.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.distributions import Categorical
+
+
+def epsilon_greedy(key: jax.Array, q: jax.Array, epsilon: jax.Array | float, random_ties: bool = False) -> jax.Array:
+    """Takes a uniformly random action with probability ε, the greedy one otherwise.
+
+    Args:
+        q: f32[..., A] action values.
+        epsilon: f32, broadcasts to [...].
+        random_ties: break ties among equal greatest values at random. Tables that start at one value need it;
+            the outputs of a network do not tie, and without it the first of equals is taken. Static.
+
+    Returns:
+        i32[...] actions.
+    """
+    num = q.shape[-1]
+    # One call draws every word: whether to explore, where to, and which of the tied actions.
+    draws = jax.random.uniform(key, (2 + random_ties, *q.shape[:-1]))
+    if random_ties:
+        ties = jnp.cumsum(q == jnp.max(q, axis=-1, keepdims=True), axis=-1)
+        greedy = jnp.argmax(ties > jnp.floor(draws[2] * ties[..., -1])[..., None], axis=-1)
+    else:
+        greedy = jnp.argmax(q, axis=-1)
+    return jnp.where(draws[0] < epsilon, jnp.floor(draws[1] * num), greedy).astype(jnp.int32)
+
+
+def softmax(key: jax.Array, q: jax.Array, temperature: jax.Array | float) -> jax.Array:
+    """Draws i32[...] actions with probabilities ∝ exp(q/temperature); q f32[..., A], temperature scalar, above 0."""
+    return Categorical(q / temperature).sample(key)
+
+
+def gaussian_noise(
+    key: jax.Array, action: jax.Array, std: jax.Array | float, low: jax.Array | float, high: jax.Array | float
+) -> jax.Array:
+    """Adds independent N(0, std²) to actions f32[..., D] and clips to [low, high]; std in units of the action."""
+    return jnp.clip(action + std * jax.random.normal(key, action.shape, action.dtype), low, high)
+
+
+def ou_init(shape: Sequence[int]) -> jax.Array:
+    """The Ornstein–Uhlenbeck noise at the start of an episode: zeros f32[shape]."""
+    return jnp.zeros(tuple(shape), jnp.float32)
+
+
+def ou_step(
+    key: jax.Array, state: jax.Array, theta: jax.Array | float, sigma: jax.Array | float, dt: jax.Array | float
+) -> jax.Array:
+    """Advances noise that reverts to 0 and is correlated in time; the new state is also the noise to add.
+
+    x ← x − θ x dt + σ √dt N(0, 1), the Euler–Maruyama step of dx = −θ x dt + σ dW (Uhlenbeck & Ornstein 1930;
+    DDPG, arXiv:1509.02971, uses θ = 0.15, σ = 0.2).
+    """
+    return state - theta * state * dt + sigma * jnp.sqrt(dt) * jax.random.normal(key, state.shape, state.dtype)
+
+
+def linear(
+    start: jax.Array | float, end: jax.Array | float, steps: jax.Array | float, step: jax.Array | float
+) -> jax.Array:
+    """Moves from `start` at step 0 to `end` at step `steps` along a line and stays there, f32."""
+    steps, step = jnp.asarray(steps, jnp.float32), jnp.asarray(step, jnp.float32)
+    fraction = jnp.where(step >= steps, 1.0, step / jnp.maximum(steps, 1.0))
+    return start + (jnp.asarray(end, jnp.float32) - start) * fraction
+
+
+def exponential(
+    start: jax.Array | float, end: jax.Array | float, rate: jax.Array | float, step: jax.Array | float
+) -> jax.Array:
+    """Multiplies `start` by `rate` every step until it reaches `end`: start · rate^step, held at `end`, f32."""
+    value = start * jnp.power(jnp.asarray(rate, jnp.float32), jnp.asarray(step, jnp.float32))
+    return jnp.clip(value, jnp.minimum(start, end), jnp.maximum(start, end))

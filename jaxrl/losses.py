@@ -1,0 +1,137 @@
+"""TD errors and surrogate losses: arrays in, one value per element out; reducing them is the caller's choice.
+
+Every function takes any leading axes ([], [B], [T, B] …), which broadcast against each other. Names follow rlax:
+`x_tm1` belongs to the step acted on, `x_t` to its successor, and `discount_t` is γ(1 − terminated): truncation
+does not appear in it. Targets carry no gradient, so differentiating a loss of the error moves `q_tm1` alone.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.distributions import at_index
+
+
+def q_learning(
+    q_tm1: jax.Array, a_tm1: jax.Array, r_t: jax.Array | float, discount_t: jax.Array | float, q_t: jax.Array
+) -> jax.Array:
+    """Q-learning's error, r + γ max_a q_t(a) − q_tm1(a_tm1) (Watkins & Dayan 1992).
+
+    Args:
+        q_tm1: f32[..., A] values of the state acted in.
+        a_tm1: int[...] the action taken there.
+        r_t: f32[...] the reward that followed.
+        discount_t: f32[...] γ(1 − terminated).
+        q_t: f32[..., A] values of the successor, usually from a target network.
+
+    Returns:
+        f32[...] target minus estimate.
+    """
+    return _error(q_tm1, a_tm1, r_t, discount_t, jnp.max(q_t, axis=-1))
+
+
+def double_q_learning(
+    q_tm1: jax.Array,
+    a_tm1: jax.Array,
+    r_t: jax.Array | float,
+    discount_t: jax.Array | float,
+    q_t_value: jax.Array,
+    q_t_selector: jax.Array,
+) -> jax.Array:
+    """Double Q-learning's error: `q_t_selector` picks the greedy action, `q_t_value` values it.
+
+    van Hasselt, Guez & Silver 2016 (arXiv:1509.06461), where the selector is the online network and the value
+    comes from the target network. Shapes as in `q_learning`, both successors' values f32[..., A].
+    """
+    return _error(q_tm1, a_tm1, r_t, discount_t, at_index(q_t_value, jnp.argmax(q_t_selector, axis=-1)))
+
+
+def sarsa(
+    q_tm1: jax.Array,
+    a_tm1: jax.Array,
+    r_t: jax.Array | float,
+    discount_t: jax.Array | float,
+    q_t: jax.Array,
+    a_t: jax.Array,
+) -> jax.Array:
+    """SARSA's error: the successor is valued at the action `a_t` int[...] that will be taken in it.
+
+    Sutton & Barto 2018, eq. 6.7. Other shapes as in `q_learning`.
+    """
+    return _error(q_tm1, a_tm1, r_t, discount_t, at_index(q_t, a_t))
+
+
+def expected_sarsa(
+    q_tm1: jax.Array,
+    a_tm1: jax.Array,
+    r_t: jax.Array | float,
+    discount_t: jax.Array | float,
+    q_t: jax.Array,
+    probs_a_t: jax.Array,
+) -> jax.Array:
+    """Expected SARSA's error: the successor's value is the mean of `q_t` under `probs_a_t` f32[..., A].
+
+    Sutton & Barto 2018, eq. 6.9. Other shapes as in `q_learning`.
+    """
+    return _error(q_tm1, a_tm1, r_t, discount_t, jnp.sum(probs_a_t * q_t, axis=-1))
+
+
+def _error(
+    q_tm1: jax.Array, a_tm1: jax.Array, r_t: jax.Array | float, discount_t: jax.Array | float, v_t: jax.Array
+) -> jax.Array:
+    return jax.lax.stop_gradient(r_t + discount_t * v_t) - at_index(q_tm1, a_tm1)
+
+
+def clipped_surrogate(
+    log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array, epsilon: jax.Array | float
+) -> jax.Array:
+    """PPO's clipped policy loss, −min(ρA, clip(ρ, 1−ε, 1+ε)A) with ρ = π/π_old (Schulman et al. 2017, eq. 7).
+
+    Args:
+        log_prob: f32[...] log π(a|s) of the policy being learnt; the only argument that gets a gradient.
+        old_log_prob: f32[...] the same under the policy that acted.
+        advantage: f32[...]
+        epsilon: the clip range ε.
+
+    Returns:
+        f32[...] to be minimised.
+    """
+    old_log_prob, advantage = jax.lax.stop_gradient((old_log_prob, advantage))
+    ratio = jnp.exp(log_prob - old_log_prob)
+    return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - epsilon, 1.0 + epsilon) * advantage)
+
+
+def clipped_value(value: jax.Array, old_value: jax.Array, target: jax.Array, epsilon: jax.Array | float) -> jax.Array:
+    """PPO's clipped value loss, ½ max((v − G)², (v_clip − G)²), v_clip within ε of the value when acting.
+
+    From OpenAI's baselines rather than the paper; Andrychowicz et al. 2021 (arXiv:2006.05990) find no benefit.
+
+    Args:
+        value: f32[...] V(s) being learnt.
+        old_value: f32[...] V(s) when the data were collected.
+        target: f32[...] the return G.
+        epsilon: how far the value may move, in units of value.
+    """
+    old_value, target = jax.lax.stop_gradient((old_value, target))
+    near = old_value + jnp.clip(value - old_value, -epsilon, epsilon)
+    return jnp.maximum(squared(value - target), squared(near - target))
+
+
+def squared(error: jax.Array) -> jax.Array:
+    """½e², whose gradient is e."""
+    return 0.5 * jnp.square(error)
+
+
+def huber(error: jax.Array, delta: jax.Array | float = 1.0) -> jax.Array:
+    """½e² where |e| ≤ δ, δ(|e| − ½δ) beyond: the gradient is e clipped to ±δ (Huber 1964)."""
+    size = jnp.abs(error)
+    inner = jnp.minimum(size, delta)
+    return 0.5 * jnp.square(inner) + delta * (size - inner)
+
+
+def approx_kl(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
+    """One sample's estimate of KL(π_old ‖ π), unbiased and never negative, for actions drawn from π_old.
+
+    The estimator k3 = (ρ − 1) − log ρ with ρ = π/π_old, from J. Schulman, "Approximating KL Divergence" (2020).
+    """
+    log_ratio = log_prob - old_log_prob
+    return jnp.expm1(log_ratio) - log_ratio
