@@ -4,6 +4,7 @@ Coordinates are (x, y) pixels from the top left corner; y grows downwards.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class Canvas:
 
     def curve(self, points: Sequence[Point], width: float, color: Color) -> None:
         """Draws the segments between consecutive points."""
-        for start, end in zip(points[:-1], points[1:], strict=True):
+        for start, end in pairwise(points):
             self.line(start, end, width, color)
 
     def _window(self, x0: float, y0: float, x1: float, y1: float) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:

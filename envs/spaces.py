@@ -157,5 +157,6 @@ def flatten(space: Space, x: Any) -> jax.Array:
     if isinstance(space, Box):
         batch = x.shape[: x.ndim - len(space.shape)]
         return x.reshape(*batch, -1).astype(jnp.float32)
-    names = sorted(space) if isinstance(space, Mapping) else range(len(space))
-    return jnp.concatenate([flatten(space[name], x[name]) for name in names], -1)
+    if isinstance(space, Mapping):
+        return jnp.concatenate([flatten(space[name], x[name]) for name in sorted(space)], -1)
+    return jnp.concatenate([flatten(part, element) for part, element in zip(space, x, strict=True)], -1)
