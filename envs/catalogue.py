@@ -4,3 +4,17 @@ from envs.registry import register
 
 register("CartPole-v0", "envs.classic_control.cartpole:CartPole", max_steps=200)
 register("CartPole-v1", "envs.classic_control.cartpole:CartPole")
+register("Acrobot-v1", "envs.classic_control.acrobot:Acrobot")
+register("MountainCar-v0", "envs.classic_control.mountain_car:MountainCar")
+register("MountainCarContinuous-v0", "envs.classic_control.mountain_car_continuous:MountainCarContinuous")
+register("Pendulum-v1", "envs.classic_control.pendulum:Pendulum")
+register("Pendulum-Lab-v0", "envs.classic_control.pendulum:PendulumLab")
+register("GridWorld-4x4", "envs.gridworld.grid_world:GridWorld")
+register(
+    "GridWorld-5x5",
+    "envs.gridworld.grid_world:GridWorld",
+    rows=5,
+    cols=5,
+    random_start=True,
+    rewards=(-1.0, 10.0),
+)
