@@ -1,0 +1,313 @@
+"""Checkpoints of whole runs: every leaf of the state, bit for bit, in units that are complete or not there at all.
+
+A checkpoint is one directory, `<step>` or (when a step is saved again) `<step>.<n>`, that orbax writes under a
+temporary name and renames when everything is in it. Our manifest (what the run is, and path, shape, dtype and CRC-32
+of every leaf) lies inside that directory, so a process that is killed at any moment leaves the checkpoints that were
+complete before. Nothing is pickled.
+"""
+
+import json
+import logging
+import re
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.errors import InputError
+from jaxrl.results import plain
+
+FORMAT = 1
+_NAME = re.compile(r"(\d+)(?:\.(\d+))?")
+_LISTED = 12  # differences that an error message lists before it only counts them
+
+
+def save(directory: str | Path, state: Any, step: int, identity: Mapping[str, Any], keep: int = 2) -> Path:
+    """Saves `state` as the checkpoint of `step`; it is on disk and complete when this returns.
+
+    One process at a time may save into a directory.
+
+    Args:
+        directory: where the checkpoints of the run lie; made if missing.
+        state: any pytree of arrays: typed PRNG keys, any dtype and shape, usually [runs, ...].
+        step: how far the run is, ≥ 0; the number that `steps` and `restore` know the checkpoint by.
+        identity: what the state belongs to (agent, environment, configuration, number of runs …), as values that
+            JSON can hold; `restore` refuses the checkpoint where its own identity differs.
+        keep: how many of the newest checkpoints remain, this one included.
+
+    Returns:
+        The directory of this checkpoint.
+
+    Raises:
+        InputError: the directory cannot be written.
+        ValueError: `step` is negative or `keep` is not positive.
+        TypeError: a leaf is a 64-bit array that JAX, as configured, cannot hold.
+    """
+    if step < 0 or keep < 1:
+        raise ValueError(f"step must be >= 0 and keep >= 1, not step={step} and keep={keep}")
+    directory = Path(directory).absolute()
+    arrays, leaves = {}, []
+    for path, leaf in _flatten(state):
+        value = _to_numpy(path, leaf)
+        leaves.append({"path": path, **_describe(leaf), "crc32": _crc32(value)})
+        if hasattr(leaf, "dtype") and _is_key(leaf):
+            leaves[-1]["key_impl"] = str(jax.random.key_impl(leaf))
+        if value.size:  # orbax refuses arrays without entries; the manifest alone says all there is to them
+            arrays[str(len(leaves) - 1)] = value
+    manifest = {"format": FORMAT, "step": int(step), "identity": plain(identity), "leaves": leaves}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _clear(directory)
+        complete = _complete(directory)
+        again = complete.get(step)
+        target = directory / (str(step) if again is None else f"{step}.{_generation(again) + 1}")
+        import orbax.checkpoint as ocp
+
+        parts: dict[str, Any] = {"manifest": ocp.args.JsonSave({**manifest, "crc32": _json_crc32(manifest)})}
+        if arrays:
+            parts["state"] = ocp.args.PyTreeSave(arrays)
+        with _quiet(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            checkpointer.save(target, ocp.args.Composite(**parts))
+        complete[step] = target
+        stale = [complete[old] for old in sorted(complete)[:-keep] if old != step]
+        for path in [*stale, *([again] if again else [])]:
+            _remove(path)
+    except OSError as error:
+        raise InputError(f"cannot write a checkpoint to {directory}: {error}") from error
+    return target
+
+
+def restore(
+    directory: str | Path, template: Any, identity: Mapping[str, Any], step: int | None = None
+) -> tuple[Any, int]:
+    """Reads a checkpoint back, after checking that it is this run's and that every bit is as it was saved.
+
+    Args:
+        directory: what `save` was given.
+        template: the state's structure: a pytree of arrays or `jax.ShapeDtypeStruct`, e.g. from `jax.eval_shape`.
+        identity: what the state must belong to, compared entry by entry with what was saved.
+        step: which checkpoint; None: the newest complete one.
+
+    Returns:
+        (state, step). The arrays are on the default device, not committed to it.
+
+    Raises:
+        InputError: there is no (such) checkpoint; it belongs to another run (the message lists each entry that
+            differs); its leaves are not the template's; it is damaged (the message names an older complete one).
+    """
+    directory = Path(directory).absolute()
+    complete = _complete(directory)
+    if not complete:
+        why = "holds no complete checkpoint" if directory.is_dir() else "does not exist"
+        raise InputError(f"no checkpoint to restore: {directory} {why}.")
+    step = max(complete) if step is None else step
+    if step not in complete:
+        raise InputError(f"no checkpoint of step {step} in {directory}. Steps there: {_join(sorted(complete))}.")
+    source = complete[step]
+    older = [other for other in complete if other < step]
+    advice = f" The complete checkpoint before it is of step {max(older)}: restore that one." if older else ""
+
+    manifest = _read_manifest(source, advice)
+    _check_identity(source, manifest["identity"], plain(identity))
+    paths_and_leaves = _flatten(template)
+    _check_leaves(source, manifest["leaves"], [{"path": path, **_describe(leaf)} for path, leaf in paths_and_leaves])
+    arrays = _read_arrays(source, manifest["leaves"], advice)
+    leaves = [_to_jax(array, saved) for array, saved in zip(arrays, manifest["leaves"], strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves), step
+
+
+def steps(directory: str | Path) -> list[int]:
+    """Returns the steps of the complete checkpoints in `directory`, ascending; [] if there are none."""
+    return sorted(_complete(Path(directory)))
+
+
+def _complete(directory: Path) -> dict[int, Path]:
+    """The newest complete checkpoint of each step. Unfinished and half-deleted ones have other names."""
+    found: dict[int, Path] = {}
+    if directory.is_dir():
+        for path in directory.iterdir():
+            match = _NAME.fullmatch(path.name)
+            if match and path.is_dir():
+                step = int(match[1])
+                if step not in found or _generation(found[step]) < _generation(path):
+                    found[step] = path
+    return found
+
+
+def _generation(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    return int(match[2] or 0) if match else 0
+
+
+def _remove(path: Path) -> None:
+    # Renamed first: a kill in the middle of the deletion must not leave something that looks complete.
+    doomed = path.with_name(f"deleted-{path.name}")
+    path.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def _clear(directory: Path) -> None:
+    """Removes what a killed process left behind: unfinished saves and unfinished deletions."""
+    newest = _complete(directory)
+    for path in directory.iterdir():
+        unfinished = re.fullmatch(r"\d+(\.\d+)?\.orbax-checkpoint-tmp.*|deleted-\d+(\.\d+)?", path.name)
+        match = _NAME.fullmatch(path.name)
+        if path.is_dir() and (unfinished or (match and newest[int(match[1])] != path)):
+            shutil.rmtree(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back orbax's progress notes, which go through absl's logger, while orbax runs; errors still show."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _flatten(tree: Any) -> list[tuple[str, Any]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [(jax.tree_util.keystr(path) or "(the whole state)", leaf) for path, leaf in leaves]
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _describe(leaf: Any) -> dict[str, Any]:
+    """Shape and dtype of an array or ShapeDtypeStruct; the dtype of keys names their generator."""
+    leaf = leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
+    return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
+
+
+def _to_numpy(path: str, leaf: Any) -> np.ndarray:
+    if not hasattr(leaf, "dtype"):
+        leaf = jnp.asarray(leaf)
+    if _is_key(leaf):
+        leaf = jax.random.key_data(leaf)
+    if leaf.dtype != jax.dtypes.canonicalize_dtype(leaf.dtype):
+        raise TypeError(f"{path} is {leaf.dtype}, which JAX cannot hold unless jax_enable_x64 is set")
+    return np.ascontiguousarray(leaf).reshape(leaf.shape)  # ascontiguousarray alone makes a scalar one-dimensional
+
+
+def _to_jax(array: np.ndarray, saved: Mapping[str, Any]) -> jax.Array:
+    value = jnp.array(array)
+    return jax.random.wrap_key_data(value, impl=saved["key_impl"]) if "key_impl" in saved else value
+
+
+def _crc32(array: np.ndarray) -> int:
+    return zlib.crc32(array.reshape(-1).view(np.uint8).data) if array.size else 0
+
+
+def _json_crc32(value: Any) -> int:
+    return zlib.crc32(json.dumps(value, sort_keys=True).encode())
+
+
+def _damaged(source: Path, what: str, advice: str) -> InputError:
+    return InputError(f"checkpoint {source} is damaged: {what}.{advice}")
+
+
+def _read_manifest(source: Path, advice: str) -> dict[str, Any]:
+    import orbax.checkpoint as ocp
+
+    try:
+        with _quiet(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            manifest = checkpointer.restore(source, ocp.args.Composite(manifest=ocp.args.JsonRestore()))["manifest"]
+        crc32 = manifest.pop("crc32")
+    except Exception as error:  # whatever way orbax or the JSON parser fails, the file is not what we wrote
+        raise _damaged(source, f"its manifest cannot be read ({_first_line(error)})", advice) from error
+    if crc32 != _json_crc32(manifest):
+        raise _damaged(source, "its manifest is not the one that was written (checksum)", advice)
+    if manifest["format"] != FORMAT:
+        raise InputError(f"checkpoint {source} has format {manifest['format']}; this version reads {FORMAT}.")
+    return manifest
+
+
+def _read_arrays(source: Path, leaves: list[dict[str, Any]], advice: str) -> list[np.ndarray]:
+    import orbax.checkpoint as ocp
+
+    stored = [str(i) for i, leaf in enumerate(leaves) if 0 not in leaf["shape"]]
+    arrays: Mapping[str, np.ndarray] = {}
+    if stored:
+        args = ocp.args.PyTreeRestore(restore_args={name: ocp.RestoreArgs(restore_type=np.ndarray) for name in stored})
+        try:
+            with _quiet(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+                arrays = checkpointer.restore(source, ocp.args.Composite(state=args))["state"]
+        except Exception as error:  # tensorstore and orbax raise many kinds; all mean that the data cannot be read
+            raise _damaged(source, f"its arrays cannot be read ({_first_line(error)})", advice) from error
+    result = []
+    for i, leaf in enumerate(leaves):
+        if str(i) in arrays:
+            array = np.ascontiguousarray(arrays[str(i)]).reshape(np.shape(arrays[str(i)]))
+        else:
+            array = np.zeros(leaf["shape"], np.uint32 if "key_impl" in leaf else leaf["dtype"])
+        if _crc32(array) != leaf["crc32"]:
+            raise _damaged(source, f"the bits of {leaf['path']} are not those that were saved (checksum)", advice)
+        result.append(array)
+    return result
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _join(values: list[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _listed(lines: list[str]) -> str:
+    more = [f"… and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+    return "".join(f"\n  {line}" for line in lines[:_LISTED] + more)
+
+
+def _entries(value: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested dict as {dotted path: leaf}; lists are leaves."""
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    entries: dict[str, Any] = {}
+    for name, inner in value.items():
+        entries.update(_entries(inner, f"{prefix}.{name}" if prefix else str(name)))
+    return entries
+
+
+def _check_identity(source: Path, saved: Any, wanted: Any) -> None:
+    theirs, ours = _entries(saved), _entries(wanted)
+    lines = [
+        f"{name}: ours {json.dumps(ours[name]) if name in ours else 'absent'}, "
+        f"the checkpoint's {json.dumps(theirs[name]) if name in theirs else 'absent'}"
+        for name in sorted(ours.keys() | theirs.keys())
+        if name not in ours or name not in theirs or not _same(ours[name], theirs[name])
+    ]
+    if lines:
+        raise InputError(f"checkpoint {source} belongs to another run. What differs:{_listed(lines)}")
+
+
+def _same(a: Any, b: Any) -> bool:
+    # As text nan is nan; as values 1 is 1.0, but is not true.
+    return json.dumps(a) == json.dumps(b) or (a == b and isinstance(a, bool) == isinstance(b, bool))
+
+
+def _check_leaves(source: Path, saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+    def kinds(leaves: list[dict[str, Any]]) -> dict[str, str]:
+        return {leaf["path"]: f"{leaf['dtype']}[{_join(leaf['shape'])}]" for leaf in leaves}
+
+    theirs, ours = kinds(saved), kinds(wanted)
+    lines = [
+        f"{path}: ours {ours.get(path, 'absent')}, the checkpoint's {theirs.get(path, 'absent')}"
+        for path in [*ours, *(path for path in theirs if path not in ours)]
+        if ours.get(path) != theirs.get(path)
+    ]
+    if not lines and list(theirs) != list(ours):
+        lines = ["the same leaves in another order"]
+    if lines:
+        raise InputError(f"checkpoint {source} does not hold this state. What differs:{_listed(lines)}")

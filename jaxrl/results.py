@@ -1,0 +1,417 @@
+"""What a run leaves behind: its directory, `config.json`, `cost.json` and the curves as a labelled xarray.Dataset."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from envs.errors import InputError
+from jaxrl import statistics
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+CONFIG_FILE = "config.json"
+COST_FILE = "cost.json"
+_INTEGERS = "integer_variables"  # attribute of a file: the dtypes of variables that are stored as float64
+RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "jaxrl")
+
+
+# ---------------------------------------------------------------------------------------------------------- JSON
+
+
+def plain(value: Any) -> Any:
+    """Returns `value` as JSON has it: dicts with string keys, lists, str, int, float, bool and None.
+
+    Dataclasses and NamedTuples become dicts, arrays become (nested) lists, NumPy and JAX scalars become numbers, and
+    anything else (dtypes, paths, functions) becomes its name or its text.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return plain(value._asdict())  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(plain, value), key=repr)
+    if hasattr(value, "__array__") and hasattr(value, "tolist") and not isinstance(value, type):
+        array = np.asarray(value)
+        # float32 0.1 is written as 0.1, the shortest text that reads back as the same float32
+        if array.dtype == np.float32:
+            return np.array([float(str(x)) for x in array.flat]).reshape(array.shape).tolist()
+        return array.tolist()
+    if isinstance(value, type) or callable(value):
+        return getattr(value, "__qualname__", str(value))
+    return str(value)
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` make a file under a temporary name, then puts it at `path` in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    text = json.dumps(plain(value), indent=2) + "\n"
+    _replace(path, lambda temporary: _write_text(temporary, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _read_json(path: Path, kind: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path.parent} is not a run directory: it has no {path.name}.") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise InputError(f"{path} is damaged: {error}.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is damaged: it holds no {kind} but a {type(value).__name__}.")
+    return value
+
+
+# ------------------------------------------------------------------------------------------------- run directory
+
+
+def create_run_directory(path: str | Path) -> Path:
+    """Makes the directory of a new run, and the directories above it.
+
+    Raises:
+        InputError: it exists and is not empty, it is not a directory, or nothing can be written there.
+    """
+    directory = Path(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        occupied = any(directory.iterdir())
+    except FileExistsError as error:
+        raise InputError(f"run directory {directory} cannot be made: a file of that name exists.") from error
+    except OSError as error:
+        raise InputError(f"run directory {directory} cannot be made: {error.strerror}.") from error
+    if occupied:
+        raise InputError(
+            f"run directory {directory} exists and is not empty; nothing is overwritten. Choose another --out, "
+            f"continue that run with `jaxrl resume {directory}`, or delete it first."
+        )
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise InputError(f"run directory {directory} is not writable: {error.strerror}.") from error
+    return directory
+
+
+def provenance() -> dict[str, Any]:
+    """Returns what a run's numbers depend on besides its settings: versions, commit, backend and devices.
+
+    Asking for the devices starts JAX's backend.
+    """
+    import jax
+
+    devices = jax.devices()
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in RECORDED_PACKAGES}},
+        "git": _git(),
+        "backend": jax.default_backend(),
+        "devices": [str(device.device_kind) for device in devices],
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """The commit this file is checked out from and whether files differ from it; None outside a checkout."""
+
+    def git(*args: str) -> str:
+        command = ["git", "-C", str(Path(__file__).resolve().parent), *args]
+        return subprocess.run(command, capture_output=True, check=True, text=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # not merely installed below someone's repository
+        return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def write_config(directory: str | Path, config: Mapping[str, Any]) -> Path:
+    """Writes `config.json`: `config`, made JSON by `plain`, and the `provenance` of this process.
+
+    Args:
+        directory: the run directory.
+        config: everything needed to repeat the run: command line, agent, environment and its parameters, Config,
+            Hyperparams, seeds, env_steps, num_evals.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    path = Path(directory) / CONFIG_FILE
+    _write_json(path, {**config, "provenance": provenance()})
+    return path
+
+
+def read_config(directory: str | Path) -> dict[str, Any]:
+    """Reads `config.json` of a run directory.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    return _read_json(Path(directory) / CONFIG_FILE, "configuration")
+
+
+def write_cost(directory: str | Path, cost: Mapping[str, Any]) -> Path:
+    """Writes `cost.json`: compile_s, run_s, env_steps_per_s, peak_memory_bytes, backend.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    path = Path(directory) / COST_FILE
+    _write_json(path, cost)
+    return path
+
+
+def read_cost(directory: str | Path) -> dict[str, Any]:
+    """Reads `cost.json` of a run directory.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    return _read_json(Path(directory) / COST_FILE, "cost report")
+
+
+def peak_memory() -> int:
+    """Returns the most memory used so far, in bytes: of all local devices together where they count it.
+
+    Where they do not, as on a CPU, it is the largest resident set of this process, Python and compiler included.
+    """
+    import jax
+
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    peaks = [device["peak_bytes_in_use"] for device in stats if device and "peak_bytes_in_use" in device]
+    if peaks:
+        return int(sum(peaks))
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB
+
+
+# ---------------------------------------------------------------------------------------------------------- curves
+
+
+def curves(
+    env_steps: np.ndarray,
+    seeds: Sequence[int] | np.ndarray,
+    returns: np.ndarray,
+    lengths: np.ndarray,
+    train: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+    scalars: Mapping[str, np.ndarray] | None = None,
+    dims: Mapping[str, Sequence[Any]] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> "xr.Dataset":
+    """Labels the arrays of a run: dimensions (swept names …, seed, env_step).
+
+    In the shapes below `D` stands for one axis for each of `dims`, in their order; none without a sweep.
+
+    Args:
+        env_steps: int[E] environment steps taken at each evaluation.
+        seeds: int[S].
+        returns: f32[D…, S, E, episodes] undiscounted return of every evaluation episode.
+        lengths: int[D…, S, E, episodes] its length in steps.
+        train: (return_sum, length_sum, count), each [D…, S, E]: training episodes that ended since the evaluation
+            before. Their means are NaN where count is 0.
+        scalars: the learner's diagnostics by name, each [D…, S, E].
+        dims: swept hyper-parameters and their values.
+        attrs: what else to write on the Dataset, e.g. agent and env; text and numbers.
+
+    Returns:
+        A Dataset of `evaluation_return`, `evaluation_length` and, as given, `training_return`, `training_length`,
+        `training_episodes` and `learner_<name>`; every variable has `units` and `description`.
+
+    Raises:
+        InputError: shapes do not fit together.
+    """
+    import xarray as xr
+
+    swept = {name: _axis(values) for name, values in (dims or {}).items()}
+    coords: dict[str, Any] = {
+        **{name: (name, values, {"description": "swept hyper-parameter"}) for name, values in swept.items()},
+        "seed": ("seed", np.asarray(seeds, np.int64), {"description": "seed of the run"}),
+        "env_step": (
+            "env_step",
+            np.asarray(env_steps, np.int64),
+            {"units": "steps", "description": "environment steps taken, over all parallel environments of one run"},
+        ),
+    }
+    names = tuple(coords)
+    shape = tuple(len(coord[1]) for coord in coords.values())
+    variables: dict[str, Any] = {}
+
+    def add(name: str, values: ArrayLike, units: str, description: str) -> None:
+        if np.shape(values) != shape:
+            raise InputError(f"{name} has shape {np.shape(values)}; {dict(zip(names, shape, strict=True))} is needed.")
+        variables[name] = (names, np.asarray(values), {"units": units, "description": description})
+
+    episodes = np.shape(returns)[-1] if np.ndim(returns) else 0
+    if episodes == 0 or np.shape(returns) != np.shape(lengths):
+        raise InputError(
+            f"evaluation returns {np.shape(returns)} and lengths {np.shape(lengths)} must be of the same episodes, "
+            "at least one."
+        )
+    add("evaluation_return", np.mean(returns, -1, np.float64), "return", f"mean over {episodes} evaluation episodes")
+    add("evaluation_length", np.mean(lengths, -1, np.float64), "steps", f"mean over {episodes} evaluation episodes")
+    if train is not None:
+        return_sum, length_sum, count = (np.asarray(part) for part in train)
+        some = np.maximum(count, 1)
+        ended = "mean over the training episodes that ended since the evaluation before; NaN where none did"
+        add("training_return", np.where(count > 0, return_sum / some, np.nan), "return", ended)
+        add("training_length", np.where(count > 0, length_sum / some, np.nan), "steps", ended)
+        add("training_episodes", count, "episodes", "training episodes that ended since the evaluation before")
+    for name, values in (scalars or {}).items():
+        add("learner_" + name.replace("/", "_"), values, "1", f"{name} of the learner")
+    notes = {name: _attribute(value) for name, value in (attrs or {}).items()}
+    return xr.Dataset(variables, coords, {**notes, "evaluation_episodes": episodes})
+
+
+def _attribute(value: Any) -> str | int | float:
+    """What netCDF can hold as an attribute: numbers and text as they are, everything else as JSON."""
+    value = plain(value)
+    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else json.dumps(value)
+
+
+def _axis(values: Sequence[Any]) -> np.ndarray:
+    """Numbers stay numbers; whatever netCDF cannot hold as a coordinate becomes text."""
+    array = np.asarray([plain(value) if not isinstance(value, tuple | list) else str(value) for value in values])
+    return array if array.dtype.kind in "biufU" else np.asarray([str(value) for value in values])
+
+
+def save(dataset: "xr.Dataset", path: str | Path) -> Path:
+    """Writes `dataset` as netCDF (version 3, 64-bit offsets; no further library is needed), complete or not at all.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    path = Path(path)
+    # netCDF 3 has no unsigned or 64-bit integers, and env_step outgrows 32 bits; float64 is exact up to 2**53.
+    dtypes = {str(name): dataset[name].dtype for name in dataset.variables}
+    wide = {name: str(dtype) for name, dtype in dtypes.items() if dtype.kind in "iu" and dtype != np.int32}
+    stored = _cast(dataset, dict.fromkeys(wide, "float64"))
+    stored = stored.assign_attrs({_INTEGERS: json.dumps(wide)})
+    _replace(path, lambda temporary: _to_netcdf(stored, temporary))
+    return path
+
+
+def _to_netcdf(dataset: "xr.Dataset", path: Path) -> None:
+    dataset.to_netcdf(path, engine="scipy", format="NETCDF3_64BIT")
+
+
+def _cast(dataset: "xr.Dataset", dtypes: Mapping[str, str]) -> "xr.Dataset":
+    # Bare variables: a DataArray would carry its coordinates along, uncast.
+    return dataset.assign({name: dataset[name].variable.astype(dtype) for name, dtype in dtypes.items()})
+
+
+def load(path: str | Path) -> "xr.Dataset":
+    """Reads what `save` wrote, into memory.
+
+    Raises:
+        InputError: the file is missing, damaged or no netCDF.
+    """
+    import xarray as xr
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there are no results at {path}.")
+    try:
+        with path.open("rb") as file:
+            dataset = xr.load_dataset(file, engine="scipy")
+        wide = json.loads(dataset.attrs.pop(_INTEGERS))
+        return _cast(dataset, wide)
+    except Exception as error:  # scipy's reader raises whatever it stumbles on
+        raise InputError(
+            f"{path} is damaged or holds no results of a run ({type(error).__name__}: {error})."
+        ) from error
+
+
+class Row(NamedTuple):
+    """The end of one configuration's curve, over its seeds."""
+
+    swept: dict[str, Any]  # its swept hyper-parameters; {} without a sweep
+    env_step: int  # of the last evaluation
+    seeds: int
+    iqm: float  # interquartile mean of the final evaluation return
+    low: float  # 95 % stratified-bootstrap interval of the IQM
+    high: float
+    mean: float
+    std: float  # over seeds, with n-1; NaN for one seed
+    min: float
+    max: float
+
+
+def summary(dataset: "xr.Dataset", variable: str = "evaluation_return") -> list[Row]:
+    """Returns a row for each combination of the swept hyper-parameters (one row without a sweep).
+
+    Args:
+        dataset: what `curves` or `load` returned.
+        variable: what is summarised, at the last `env_step`.
+    """
+    if dataset.sizes["env_step"] == 0:
+        raise InputError("these results hold no evaluation.")
+    rows = []
+    for swept, curve in configurations(dataset):
+        final = curve[variable].isel(env_step=-1).values.astype(np.float64)
+        low, high = statistics.stratified_bootstrap(final)
+        rows.append(
+            Row(
+                swept=swept,
+                env_step=int(dataset["env_step"][-1]),
+                seeds=len(final),
+                iqm=float(statistics.iqm(final)),
+                low=low,
+                high=high,
+                mean=float(final.mean()),
+                std=float(final.std(ddof=1)) if len(final) > 1 else float("nan"),
+                min=float(final.min()),
+                max=float(final.max()),
+            )
+        )
+    return rows
+
+
+def configurations(dataset: "xr.Dataset") -> "list[tuple[dict[str, Any], xr.Dataset]]":
+    """Splits a sweep into (swept hyper-parameters, Dataset over seed and env_step); one item without a sweep."""
+    names = [str(name) for name in dataset.sizes if name not in ("seed", "env_step")]
+    sizes = [dataset.sizes[name] for name in names]
+    parts = []
+    for index in np.ndindex(*sizes):
+        part = dataset.isel(dict(zip(names, index, strict=True)))
+        parts.append(({name: part[name].values.item() for name in names}, part.transpose("seed", "env_step", ...)))
+    return parts
