@@ -1,0 +1,47 @@
+"""Between the unit box that continuous policies think in and the Box of an environment."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.errors import InputError
+from envs.spaces import Box, Discrete, Space
+
+
+class UnitBox(NamedTuple):
+    """The affine map between [-1, 1] and a Box; the identity in coordinates that are unbounded."""
+
+    center: np.ndarray  # f32[*action]
+    half_range: np.ndarray  # f32[*action]
+    limit: np.ndarray  # f32[*action]: 1, or infinity where the Box is unbounded
+
+    def to_env(self, unit_action: jax.Array) -> jax.Array:
+        """Clips to the unit box and scales: f32[..., *action] -> f32[..., *action] inside the Box."""
+        return self.center + self.half_range * jnp.clip(unit_action, -self.limit, self.limit)
+
+    def to_unit(self, action: jax.Array) -> jax.Array:
+        """The inverse of `to_env` for actions inside the Box."""
+        return (action - self.center) / self.half_range
+
+
+def unit_box(space: Box) -> UnitBox:
+    """Builds the map for a Box; a coordinate with an infinite bound is left as it is."""
+    bounded = np.isfinite(space.lower) & np.isfinite(space.upper)
+    low, high = np.where(bounded, space.lower, -1), np.where(bounded, space.upper, 1)
+    f32 = np.float32
+    return UnitBox(
+        ((low + high) / 2).astype(f32), ((high - low) / 2).astype(f32), np.where(bounded, 1, np.inf).astype(f32)
+    )
+
+
+def require_discrete(agent: str, space: Space) -> Discrete:
+    """Returns `space` if it is Discrete.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(space, Discrete):
+        raise InputError(f"{agent} needs a Discrete action space; the environment has {space}.")
+    return space

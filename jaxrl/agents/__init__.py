@@ -1,0 +1,19 @@
+"""Agents, one file per algorithm; each has Config, Hyperparams, Learner, State, `update` and `make`."""
+
+import importlib
+from types import ModuleType
+
+from envs.errors import unknown
+
+NAMES = ("dqn", "ppo", "q_learning")
+
+
+def get(name: str) -> ModuleType:
+    """Looks an algorithm up by its name ("ppo") and returns its module.
+
+    Raises:
+        InputError: no such agent; the message has the nearest.
+    """
+    if name not in NAMES:
+        raise unknown("agent", name, NAMES)
+    return importlib.import_module(f"jaxrl.agents.{name}")

@@ -1,0 +1,183 @@
+"""The host driver of training: compiled stretches, and between them progress, checkpoints and results on disk.
+
+A run directory holds
+    config.json    everything needed to repeat the run
+    results.nc     the labelled results so far (xarray)
+    checkpoints/   the newest complete states of the whole batch of runs
+    cost.json      compile and run seconds, steps per second, peak memory
+    curve.png      the learning curve
+    policy-<seed>.npz  the greedy policy of each seed, for NumPy alone
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.errors import InputError
+from jaxrl.evaluate import Evaluation
+from jaxrl.placement import layout, map_runs, spread
+from jaxrl.progress import Progress
+from jaxrl.train import evaluate_agent, run, schedule, with_total_steps
+from jaxrl.types import Agent, Metrics
+
+if TYPE_CHECKING:
+    import xarray
+
+
+class NonFiniteError(ArithmeticError):
+    """Training produced a NaN or an infinity; the message says where."""
+
+
+class Fit(NamedTuple):
+    """What `fit` returns."""
+
+    state: Any  # the batch of final states, leading axis [seeds]
+    results: "xarray.Dataset"  # dimensions seed, env_step
+    cost: dict[str, Any]  # see `results.write_cost`
+
+
+def fit(
+    agent: Agent,
+    env_params: Any,
+    hp: Any,
+    *,
+    seeds: Sequence[int],
+    env_steps: int,
+    num_evals: int = 20,
+    eval_episodes: int = 32,
+    directory: Path | str | None = None,
+    identity: dict[str, Any] | None = None,
+    resume: bool = False,
+    progress: bool | None = None,
+) -> Fit:
+    """Trains one run per seed, all in one compiled program, from the host.
+
+    Args:
+        agent: from an agent's `make`.
+        env_params: parameters of `agent.env`, the same for every run.
+        hp: hyper-parameters, the same for every run.
+        seeds: the run of a seed is the same whatever the other seeds are.
+        env_steps: environment steps of each run at most.
+        num_evals: evaluations (and checkpoints) per run.
+        eval_episodes: whole episodes per evaluation.
+        directory: a run directory made by `results.create_run_directory`; None: nothing is written.
+        identity: what a checkpoint must agree on; kept in it.
+        resume: go on from the newest checkpoint in `directory`, bitwise as if never interrupted.
+        progress: show a live bar; by default only on a terminal.
+
+    Raises:
+        InputError: sizes that do not fit, or a checkpoint that is damaged or belongs to another run.
+        NonFiniteError: a NaN in training; the last checkpoint is from before it.
+    """
+    from jaxrl import checkpoint, results
+
+    plan = schedule(agent, env_steps, num_evals)
+    hp = with_total_steps(hp, env_steps)
+    num_runs = len(seeds)
+    if num_runs < 1 or len(set(seeds)) != num_runs:
+        raise InputError(f"seeds={list(seeds)} must be one or more different numbers.")
+    path = None if directory is None else Path(directory)
+    identity = dict(identity or {}) | {"agent": agent.name, "seeds": list(seeds), "env_steps": env_steps}
+    started = time.perf_counter()
+
+    def stretch(state: Any) -> tuple[Any, tuple[Metrics, Evaluation]]:
+        state, metrics = run(agent, state, plan.iterations_per_eval)
+        return state, (metrics, evaluate_agent(agent, state, eval_episodes))
+
+    # Copies of hyper-parameters and environment parameters for every run: a run's state holds its own.
+    arguments = spread(
+        (
+            jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32)),
+            *jax.tree.map(lambda x: jnp.repeat(np.asarray(x)[None], num_runs, axis=0), (hp, env_params)),
+        )
+    )
+    init = jax.jit(map_runs(agent.init))
+    done, slices = 0, []
+    if resume and path is not None:
+        template = jax.eval_shape(init, *arguments)
+        state, done = checkpoint.restore(path / "checkpoints", template, identity)
+        state = spread(state)
+        # Results are written before the checkpoint they belong to, so they may be one evaluation ahead of it.
+        slices = [results.load(path / "results.nc").isel(env_step=slice(done))] if done else []
+    else:
+        state = init(*arguments)
+    fills_layout = num_runs % layout(num_runs).shards == 0
+    program = jax.jit(map_runs(stretch), donate_argnums=(0,) if fills_layout else ())
+    program = program.lower(state).compile()
+    compiled = time.perf_counter()
+
+    with Progress(plan, num_runs, done, show=progress) as bar:
+        for index in range(done, plan.num_evals):
+            state, out = program(state)
+            metrics, evaluation = jax.tree.map(np.asarray, out)
+            _check_finite(metrics, evaluation, seeds, index * plan.iterations_per_eval, agent)
+            slices.append(_labelled(plan.env_steps[index], seeds, metrics, evaluation))
+            bar.advance(evaluation.returns, metrics.episodes)
+            if path is not None:
+                results.save(_joined(slices), path / "results.nc")
+                checkpoint.save(path / "checkpoints", state, index + 1, identity)
+    ended = time.perf_counter()
+
+    steps = int(plan.env_steps[-1] - (plan.env_steps[done - 1] if done else 0)) * num_runs
+    cost = {
+        "compile_s": round(compiled - started, 3),
+        "run_s": round(ended - compiled, 3),
+        "env_steps": steps,
+        "env_steps_per_s": round(steps / max(ended - compiled, 1e-9)),
+        "peak_memory_bytes": results.peak_memory(),
+        "backend": jax.default_backend(),
+        "devices": jax.local_device_count(),
+    }
+    if path is not None:
+        results.write_cost(path, cost)
+    return Fit(state, _joined(slices), cost)
+
+
+def _labelled(env_step: int, seeds: Sequence[int], metrics: Metrics, evaluation: Evaluation) -> "xarray.Dataset":
+    """The results of one stretch: episodes summed and scalars averaged over its iterations."""
+    from jaxrl import results
+
+    episodes = jax.tree.map(lambda x: x.sum(axis=1, keepdims=True), metrics.episodes)
+    return results.curves(
+        env_steps=np.asarray([env_step]),
+        seeds=seeds,
+        returns=evaluation.returns[:, None],
+        lengths=evaluation.lengths[:, None],
+        train=(episodes.return_sum, episodes.length_sum, episodes.count),
+        scalars={name: values.mean(axis=1, keepdims=True) for name, values in metrics.scalars.items()},
+    )
+
+
+def _joined(slices: "list[xarray.Dataset]") -> "xarray.Dataset":
+    import xarray as xr
+
+    return xr.concat(slices, "env_step", data_vars="minimal", coords="minimal", compat="override", join="exact")
+
+
+def _check_finite(metrics: Metrics, evaluation: Evaluation, seeds: Sequence[int], first: int, agent: Agent) -> None:
+    """Raises NonFiniteError for the first iteration in which any lane has a NaN or an infinity."""
+    columns = metrics.scalars | {"episode_return": metrics.episodes.return_sum}
+    found = []
+    for name, values in columns.items():
+        lanes, iterations = np.nonzero(~np.isfinite(values))  # [runs, iterations]
+        found += [(int(i), int(lane), name) for lane, i in zip(lanes, iterations, strict=True)]
+    last = metrics.episodes.count.shape[1] - 1
+    diverged = ~np.isfinite(evaluation.returns).all(axis=-1)
+    found += [(last, int(lane), "evaluation") for lane in np.nonzero(diverged)[0]]
+    if not found:
+        return
+    iteration = min(found)[0]
+    lane = min(lane for i, lane, _ in found if i == iteration)
+    names = ", ".join(sorted({name for i, where, name in found if (i, where) == (iteration, lane)}))
+    lanes = sorted({where for _, where, _ in found})
+    step = agent.warmup_steps + (first + iteration + 1) * agent.steps_per_iteration
+    raise NonFiniteError(
+        f"{names} is not finite in iteration {first + iteration} (environment step {step:,}), lane {lane} "
+        f"(seed {seeds[lane]}); {len(lanes)} of {len(seeds)} lanes are affected. "
+        "The last checkpoint is from before it; a smaller learning rate or gradient norm often helps."
+    )

@@ -1,0 +1,69 @@
+"""Evaluation by whole episodes, each counted once."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from envs import episode
+from envs.base import Env
+from envs.errors import InputError
+from jaxrl.rollout import initial_memory
+from jaxrl.types import Policy
+
+
+class Evaluation(NamedTuple):
+    """One entry for each episode."""
+
+    returns: jax.Array  # f32[episodes] undiscounted
+    lengths: jax.Array  # i32[episodes]
+    finished: jax.Array  # bool[episodes]; False only where max_steps came before the end
+
+
+def evaluate(
+    env: Env, params: Any, policy: Policy, key: jax.Array, episodes: int, max_steps: int | None = None
+) -> Evaluation:
+    """Plays `episodes` whole episodes side by side, one environment each, until all have ended.
+
+    An environment that finishes early goes on (its later episodes count for nothing), so short episodes are not
+    over-represented. The same key gives the same initial states to every policy.
+
+    Args:
+        env: the environment.
+        params: its parameters.
+        policy: acts on [episodes, ...].
+        key: consumed.
+        episodes: how many.
+        max_steps: an upper bound on the steps; the environment's own time limit by default.
+
+    Raises:
+        InputError: neither the environment nor the caller bounds the length of an episode.
+    """
+    limit = max_steps or env.max_steps
+    if limit is None:
+        raise InputError(f"{type(env).__name__} has no time limit: give max_steps, an episode might never end.")
+    key_reset, key_loop = jax.random.split(key)
+    state = episode.reset(env, params, key_reset, episodes)
+    # What follows an environment's first episode is not counted, so it may start anywhere: no draws in the loop.
+    starts = (state.obs, state.state)
+    zero = Evaluation(jnp.zeros(episodes, jnp.float32), jnp.zeros(episodes, jnp.int32), jnp.zeros(episodes, jnp.bool_))
+
+    def unfinished(carry: tuple) -> jax.Array:
+        t, _, _, result = carry
+        return (t < limit) & ~jnp.all(result.finished)
+
+    def one_step(carry: tuple) -> tuple:
+        t, state, memory, result = carry
+        key_act, key_env = jax.random.split(jax.random.fold_in(key_loop, t))
+        action, memory, _ = policy.act(key_act, state.obs, memory)
+        state, ts = episode.step(env, params, key_env, state, action, starts)
+        counted = ~result.finished
+        result = Evaluation(
+            returns=result.returns + jnp.where(counted, ts.reward, 0.0),
+            lengths=result.lengths + counted,
+            finished=result.finished | ts.terminated | ts.truncated,
+        )
+        return t + 1, state, memory, result
+
+    carry = (jnp.int32(0), state, initial_memory(policy, episodes), zero)
+    return jax.lax.while_loop(unfinished, one_step, carry)[-1]

@@ -1,0 +1,111 @@
+"""Where the run axis lives: one program for a batch of runs, laid out for the backend, the same in result.
+
+On a GPU the batch is one vmap. On a CPU small operations gain nothing from a second thread and large vmaps fall out
+of the cache, so the runs are sharded over one host device per core (`use_all_cores`, before JAX starts its backend)
+and each device maps serially over vmaps of a few runs.
+"""
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+CPU_LANES = 4  # runs in one vmap on a CPU; measured on PPO: 2 and 8 are 10–30 % slower
+
+
+def use_all_cores() -> int:
+    """Makes JAX offer one CPU device for each core, for the run axis to be sharded over.
+
+    Call it before the first array is made; on another backend it changes nothing that matters.
+
+    Returns:
+        The number of local devices of the default backend.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        if jax.config.jax_num_cpu_devices < 1:  # pyright: ignore[reportAttributeAccessIssue]
+            jax.config.update("jax_num_cpu_devices", cores)
+    except RuntimeError:
+        if jax.default_backend() == "cpu" and jax.local_device_count() < cores:
+            warnings.warn(
+                f"JAX has started with {jax.local_device_count()} CPU device(s) for {cores} cores: "
+                "call jaxrl.use_all_cores() before anything else uses JAX.",
+                stacklevel=2,
+            )
+    return jax.local_device_count()
+
+
+class Layout(NamedTuple):
+    """How a batch of runs is laid out: shards · groups · lanes places, the last of them perhaps spare."""
+
+    shards: int  # devices
+    groups: int  # taken one after the other on each device
+    lanes: int  # runs in one vmap
+
+
+def layout(num_runs: int, lanes: int | None = None) -> Layout:
+    """Chooses the layout of `num_runs` runs for the default backend.
+
+    Args:
+        num_runs: at least 1.
+        lanes: most runs in one vmap; by default `CPU_LANES` on a CPU, no limit elsewhere.
+    """
+    shards = min(num_runs, jax.local_device_count())
+    per_shard = -(-num_runs // shards)
+    most = lanes or (CPU_LANES if jax.default_backend() == "cpu" else per_shard)
+    groups = -(-per_shard // most)
+    return Layout(shards, groups, -(-per_shard // groups))
+
+
+def spread(tree: Any) -> Any:
+    """Puts the leading run axis of every leaf where `map_runs` wants it, if the runs fill the layout exactly."""
+    num_runs = jax.tree.leaves(tree)[0].shape[0]
+    shards = layout(num_runs).shards
+    if shards == 1 or num_runs % shards:
+        return tree
+    return jax.device_put(tree, NamedSharding(_mesh(shards), PartitionSpec("runs")))
+
+
+def map_runs(run: Callable[..., Any], lanes: int | None = None) -> Callable[..., Any]:
+    """Maps a function of one run over a leading run axis of every argument and result, placed for the backend.
+
+    The result is to be jitted. Runs do not see one another: the layout changes nothing but rounding.
+
+    Args:
+        run: function of one run; pytrees in, pytrees out.
+        lanes: most runs in one vmap; see `layout`.
+    """
+
+    def mapped(*args: Any) -> Any:
+        num_runs = jax.tree.leaves(args)[0].shape[0]
+        shards, groups, width = layout(num_runs, lanes)
+
+        def on_one_device(*shard: Any) -> Any:
+            if groups == 1:
+                return jax.vmap(run)(*shard)
+            grouped = jax.tree.map(lambda x: x.reshape(groups, width, *x.shape[1:]), shard)
+            out = jax.lax.map(lambda group: jax.vmap(run)(*group), grouped)
+            return jax.tree.map(lambda x: x.reshape(groups * width, *x.shape[2:]), out)
+
+        # A batch that does not fill the layout is filled up with copies of its last run.
+        spare = shards * groups * width - num_runs
+        filled = jax.tree.map(lambda x: jnp.concatenate([x, *[x[-1:]] * spare]), args) if spare else args
+        if shards == 1:
+            out = on_one_device(*filled)
+        else:
+            spec = PartitionSpec("runs")
+            out = jax.shard_map(on_one_device, mesh=_mesh(shards), in_specs=spec, out_specs=spec, check_vma=False)(
+                *filled
+            )
+        return jax.tree.map(lambda x: x[:num_runs], out) if spare else out
+
+    return mapped
+
+
+def _mesh(shards: int) -> Mesh:
+    return Mesh(np.asarray(jax.local_devices()[:shards]), ("runs",))

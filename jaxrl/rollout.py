@@ -1,0 +1,78 @@
+"""The one collector: a policy acts in a batch of episodes for a number of steps."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from envs import episode
+from envs.base import Env
+from envs.episode import EpisodeState, EpisodeStats
+from jaxrl.types import Policy, Transition
+
+# Up to this size the starts of all steps are drawn in one call before the loop: cheaper than a draw in every step,
+# most of all under vmap, where "only if some episode ended" becomes "always". Larger starts are drawn when needed.
+BULK_START_BYTES = 256
+
+
+class Rollout(NamedTuple):
+    """What a rollout leaves."""
+
+    episode: EpisodeState  # [B, ...] to go on from
+    memory: Any  # [B, ...] the policy's memory to go on from
+    transitions: Transition  # [T, B, ...]
+    stats: EpisodeStats  # scalars, over the episodes that ended
+
+
+def rollout(
+    env: Env,
+    params: Any,
+    policy: Policy,
+    episode_state: EpisodeState,
+    memory: Any,
+    key: jax.Array,
+    length: int,
+) -> Rollout:
+    """Runs `policy` for `length` steps in every environment of the batch.
+
+    Args:
+        env: the environment.
+        params: its parameters.
+        policy: acts on [B, ...]; its memory is set back to `policy.memory` where an episode ends.
+        episode_state: the running episodes, [B, ...].
+        memory: the policy's memory now, [B, ...]; see `initial_memory`.
+        key: consumed.
+        length: number of steps T.
+    """
+    num_envs = episode_state.t.shape[0]
+    key_act, key_env, key_start = jax.random.split(key, 3)
+    keys = (jax.random.split(key_act, length), jax.random.split(key_env, length))
+    starts = None
+    if _start_bytes(env, params) <= BULK_START_BYTES:
+        flat = episode.initial(env, params, key_start, length * num_envs)
+        starts = jax.tree.map(lambda x: x.reshape(length, num_envs, *x.shape[1:]), flat)
+
+    def one_step(carry: tuple[EpisodeState, Any, EpisodeStats], xs: Any) -> tuple[Any, Transition]:
+        state, memory, stats = carry
+        (key_act, key_env), start = xs
+        action, memory, extras = policy.act(key_act, state.obs, memory)
+        following, ts = episode.step(env, params, key_env, state, action, start)
+        memory = episode.select(ts.terminated | ts.truncated, initial_memory(policy, num_envs), memory)
+        stats = jax.tree.map(lambda total, now: total + now.sum(dtype=total.dtype), stats, ts.stats)
+        transition = Transition(state.obs, action, ts.reward, ts.terminated, ts.truncated, ts.next_obs, extras)
+        return (following, memory, stats), transition
+
+    carry = (episode_state, memory, EpisodeStats(jnp.float32(0), jnp.int32(0), jnp.int32(0)))
+    (episode_state, memory, stats), transitions = jax.lax.scan(one_step, carry, (keys, starts))
+    return Rollout(episode_state, memory, transitions, stats)
+
+
+def initial_memory(policy: Policy, num_envs: int) -> Any:
+    """The policy's memory at the start of an episode, for each of `num_envs` environments."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_envs, *jnp.shape(x))), policy.memory)
+
+
+def _start_bytes(env: Env, params: Any) -> int:
+    shapes = jax.eval_shape(env.reset, jax.random.key(0), params)
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))

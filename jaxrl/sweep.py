@@ -1,0 +1,213 @@
+"""Sweeps: a grid of hyper-parameters, configuration and environment parameters × seeds, as few programs as possible.
+
+Traced axes (`hp.*` and parameters of the environment) become lanes of one vmapped program; static axes (`config.*` and
+static fields of the environment) need one compilation for each combination of values.
+"""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.base import Env
+from envs.errors import InputError, unknown
+from jaxrl import agents
+from jaxrl.placement import map_runs, spread
+from jaxrl.train import make_train, schedule, with_total_steps
+
+if TYPE_CHECKING:
+    import xarray
+
+
+class Program(NamedTuple):
+    """One compilation of a sweep: the static values it fixes and the traced values of its lanes."""
+
+    static: dict[str, Any]  # axis -> value
+    traced: list[dict[str, Any]]  # one entry for each combination of traced values
+
+
+def plan(
+    agent: ModuleType, env: Env, env_params: Any, config: Any, hp: Any, grid: Mapping[str, Sequence[Any]]
+) -> list[Program]:
+    """Divides a grid into programs.
+
+    Args:
+        agent: the algorithm's module.
+        env: the environment.
+        env_params: its parameters.
+        config: base configuration.
+        hp: base hyper-parameters.
+        grid: axis -> values; an axis is "hp.FIELD", "config.FIELD", "env.FIELD" (a parameter or a static field).
+
+    Raises:
+        InputError: an axis that does not exist (the message has the nearest), or one without values.
+    """
+    static_env = {field.name for field in dataclasses.fields(env)}
+    traced_axes = [f"hp.{name}" for name in hp._fields]
+    traced_axes += [f"env.{name}" for name in getattr(env_params, "_fields", ())]
+    static_axes = [f"config.{field.name}" for field in dataclasses.fields(config)]
+    static_axes += [f"env.{name}" for name in static_env]
+    for axis, values in grid.items():
+        if axis not in traced_axes and axis not in static_axes:
+            raise unknown(f"sweep axis of {agent.__name__.rpartition('.')[2]}", axis, traced_axes + static_axes)
+        if len(values) == 0 or len(set(values)) != len(values):
+            raise InputError(f"sweep axis {axis} needs one or more different values, got {list(values)}.")
+        if axis in traced_axes:
+            owner, _, field = axis.partition(".")
+            default = getattr(hp if owner == "hp" else env_params, field)
+            for value in values:
+                if not np.can_cast(np.asarray(value).dtype, _dtype(default), "same_kind") or np.ndim(value):
+                    raise InputError(f"sweep axis {axis}: {value!r} is not a number of type {_dtype(default)}.")
+    static = {axis: values for axis, values in grid.items() if axis in static_axes}
+    traced = {axis: values for axis, values in grid.items() if axis in traced_axes}
+    lanes = [dict(zip(traced, values, strict=True)) for values in itertools.product(*traced.values())]
+    return [Program(dict(zip(static, values, strict=True)), lanes) for values in itertools.product(*static.values())]
+
+
+def sweep(
+    agent: str | ModuleType,
+    env: Env,
+    env_params: Any,
+    *,
+    env_steps: int,
+    seeds: int | Sequence[int] = 8,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    config: Any = None,
+    hp: Any = None,
+    num_evals: int = 10,
+    eval_episodes: int = 32,
+    report: Callable[[str], None] | None = None,
+) -> "xarray.Dataset":
+    """Trains every combination of a grid with every seed.
+
+    Args:
+        agent: name or module of an algorithm.
+        env: the environment.
+        env_params: its parameters.
+        env_steps: environment steps of each run at most.
+        seeds: how many (0, 1, …), or which.
+        grid: axis -> values, see `plan`; {} or None trains the base settings alone.
+        config: base configuration; the agent's defaults by default.
+        hp: base hyper-parameters; the agent's defaults by default.
+        num_evals: evaluations per run.
+        eval_episodes: whole episodes per evaluation, from the same starts in every run.
+        report: called with a line of text before the start and after each program.
+
+    Returns:
+        Evaluation and training curves with a dimension for every axis of the grid, then seed and env_step. A lane that
+        diverged holds NaN and hurts no other. Combinations that reach different numbers of environment steps
+        (static axes that change the size of an iteration) share the nominal env_step of the smallest.
+
+    Raises:
+        InputError: an unknown axis, an impossible configuration, too small a budget; before anything is trained.
+    """
+    module = agents.get(agent) if isinstance(agent, str) else agent
+    grid = dict(grid or {})
+    config = module.Config() if config is None else config
+    hp = module.Hyperparams() if hp is None else hp
+    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    programs = plan(module, env, env_params, config, hp, grid)
+    report = report or (lambda line: None)
+
+    hp = with_total_steps(hp, env_steps)
+    bound = []
+    for program in programs:
+        by_owner = _by_owner(program.static)
+        bound_env = dataclasses.replace(env, **by_owner["env"])
+        bound.append(module.make(bound_env, dataclasses.replace(config, **by_owner["config"])))
+        schedule(bound[-1], env_steps, num_evals)
+    runs = len(programs[0].traced) * len(seeds)
+    report(
+        f"{len(programs)} program(s) to compile, {runs} runs in each ({len(programs[0].traced)} × {len(seeds)} seeds)."
+    )
+
+    parts = []
+    for index, (program, made) in enumerate(zip(programs, bound, strict=True)):
+        started = time.perf_counter()
+        arguments = _lanes(program.traced, seeds, hp, env_params)
+        train = jax.jit(map_runs(_without_state(make_train(made, env_steps, num_evals, eval_episodes))))
+        metrics, evaluation = jax.tree.map(np.asarray, train(*spread(arguments)))
+        parts.append((metrics, evaluation))
+        settings = ", ".join(f"{axis}={value}" for axis, value in program.static.items()) or "all"
+        report(f"program {index + 1}/{len(programs)} ({settings}): {time.perf_counter() - started:.1f} s")
+    env_step = min((schedule(made, env_steps, num_evals).env_steps for made in bound), key=lambda steps: steps[-1])
+    return _labelled(programs, parts, grid, seeds, env_step)
+
+
+def _by_owner(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{"hp.gamma": 0.9} -> {"hp": {"gamma": 0.9}, "config": {}, "env": {}}."""
+    owners: dict[str, dict[str, Any]] = {"hp": {}, "config": {}, "env": {}}
+    for axis, value in values.items():
+        owner, _, field = axis.partition(".")
+        owners[owner][field] = value
+    return owners
+
+
+def _lanes(traced: list[dict[str, Any]], seeds: Sequence[int], hp: Any, env_params: Any) -> tuple[Any, Any, Any]:
+    """The arguments of every run, [combinations · seeds, ...]: the seed varies fastest."""
+    settings = []
+    for values in traced:
+        by_owner = _by_owner(values)
+        settings.append(
+            (hp._replace(**by_owner["hp"]), env_params._replace(**by_owner["env"]) if by_owner["env"] else env_params)
+        )
+
+    def stack(base: Any, *leaves: Any) -> jax.Array:
+        # The dtype is the base value's: 1 beside 0.5 is a float.
+        column = jnp.stack([jnp.asarray(leaf, _dtype(base)) for leaf in leaves])
+        return jnp.repeat(column, len(seeds), axis=0)
+
+    stacked_hp, stacked_params = jax.tree.map(stack, (hp, env_params), *settings)
+    keys = jax.vmap(jax.random.key)(jnp.asarray(list(seeds) * len(traced), jnp.uint32))
+    return keys, stacked_hp, stacked_params
+
+
+def _dtype(leaf: Any) -> np.dtype:
+    """The dtype that a hyper-parameter or parameter of the environment has in the program: at most 32 bits."""
+    return np.dtype(jax.dtypes.canonicalize_dtype(np.asarray(0.0 if leaf is None else leaf).dtype))
+
+
+def _without_state(train: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the curves alone: the final states of a sweep would only fill the memory."""
+
+    def curves(key: jax.Array, hp: Any, env_params: Any) -> tuple[Any, Any]:
+        result = train(key, hp, env_params)
+        episodes = jax.tree.map(lambda x: x.sum(1), result.metrics.episodes)
+        scalars = jax.tree.map(lambda x: x.mean(1), result.metrics.scalars)
+        return result.metrics._replace(episodes=episodes, scalars=scalars), result.evaluation
+
+    return curves
+
+
+def _labelled(
+    programs: list[Program], parts: list[Any], grid: dict[str, Any], seeds: list[int], env_step: np.ndarray
+) -> "xarray.Dataset":
+    """Joins the programs' lanes and gives every axis of the grid its own dimension, in the grid's order."""
+    from jaxrl import results
+
+    combos = [program.static | values for program in programs for values in program.traced]
+    index = [tuple(list(grid[axis]).index(combo[axis]) for axis in grid) for combo in combos]
+    order = np.lexsort(np.asarray(index, int).reshape(len(combos), -1).T[::-1]) if grid else np.zeros(1, int)
+    lengths = [len(values) for values in grid.values()]
+
+    def gather(*leaves: np.ndarray) -> np.ndarray:
+        joined = np.concatenate(leaves).reshape(len(combos), len(seeds), *leaves[0].shape[1:])
+        return joined[order].reshape(*lengths, *joined.shape[1:])
+
+    metrics, evaluation = jax.tree.map(gather, *parts)
+    episodes = metrics.episodes
+    return results.curves(
+        env_steps=env_step,
+        seeds=seeds,
+        returns=evaluation.returns,
+        lengths=evaluation.lengths,
+        train=(episodes.return_sum, episodes.length_sum, episodes.count),
+        scalars=metrics.scalars,
+        dims={axis: list(values) for axis, values in grid.items()},
+    )
