@@ -39,6 +39,11 @@ def make(capacity: int, batch_size: int, example: Any) -> Replay:
     over at the end, fewer than B, are dropped. So with batches of one size the memory holds the newest
     ⌊capacity/B⌋·B transitions.
 
+    Both work in place when the state is donated or carried by a scan, at a cost that does not depend on `capacity`.
+    For that, in the body of a loop, either `add` before `sample`, or add what depends on what was drawn (learn,
+    then act): given a draw and an addition that XLA may order as it likes, it copies the whole memory at every
+    iteration (measured: 25 to 60 times slower at 20,000 rows; `lax.optimization_barrier` does not prevent it).
+
     `sample` draws with replacement. Drawing from an empty memory cannot be detected in a compiled program (it
     yields zeros): the caller fills it first, as agents do in `init`.
 

@@ -1,0 +1,108 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from jaxrl import exploration
+
+DRAWS = 60_000
+
+
+def frequencies(actions, num):
+    return np.bincount(np.asarray(actions), minlength=num)
+
+
+@pytest.mark.parametrize("random_ties", [False, True])
+def test_epsilon_greedy_frequencies(random_ties):
+    q = jnp.broadcast_to(jnp.array([0.0, 2.0, 1.0, -1.0]), (DRAWS, 4))
+    actions = exploration.epsilon_greedy(jax.random.key(0), q, 0.2, random_ties)
+    assert actions.dtype == jnp.int32
+    counts = frequencies(actions, 4)
+    assert scipy.stats.chisquare(counts, DRAWS * np.array([0.05, 0.85, 0.05, 0.05])).pvalue > 1e-3
+
+
+def test_epsilon_zero_is_greedy_and_one_is_uniform():
+    q = jnp.broadcast_to(jnp.array([0.0, 2.0, 1.0]), (DRAWS, 3))
+    assert bool(jnp.all(exploration.epsilon_greedy(jax.random.key(0), q, 0.0) == 1))
+    counts = frequencies(exploration.epsilon_greedy(jax.random.key(0), q, 1.0), 3)
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_exploration_is_independent_between_rows_and_of_where_it_leads():
+    q = jnp.broadcast_to(jnp.array([1.0, 0.0]), (DRAWS, 2, 2))
+    actions = np.asarray(exploration.epsilon_greedy(jax.random.key(1), q, 0.5))  # 1 with probability 1/4
+    assert abs(np.corrcoef(actions.T)[0, 1]) < 5 / np.sqrt(DRAWS)
+
+
+def test_ties_go_to_the_first_or_are_broken_evenly():
+    q = jnp.broadcast_to(jnp.array([1.0, 3.0, 3.0, 0.0, 3.0]), (DRAWS, 5))
+    assert bool(jnp.all(exploration.epsilon_greedy(jax.random.key(0), q, 0.0) == 1))
+    counts = frequencies(exploration.epsilon_greedy(jax.random.key(0), q, 0.0, random_ties=True), 5)
+    assert counts[0] == counts[3] == 0
+    assert scipy.stats.chisquare(counts[[1, 2, 4]]).pvalue > 1e-3
+
+
+def test_epsilon_per_row_and_traced_and_unbatched():
+    q = jnp.broadcast_to(jnp.array([0.0, 1.0]), (DRAWS, 2))
+    epsilon = jnp.where(jnp.arange(DRAWS) < DRAWS // 2, 0.0, 1.0)
+    actions = jax.jit(exploration.epsilon_greedy)(jax.random.key(0), q, epsilon)
+    assert bool(jnp.all(actions[: DRAWS // 2] == 1))
+    assert abs(float(actions[DRAWS // 2 :].mean()) - 0.5) < 5 * 0.5 / np.sqrt(DRAWS // 2)
+    assert exploration.epsilon_greedy(jax.random.key(0), q[0], 0.1).shape == ()
+
+
+def test_softmax_frequencies_follow_the_temperature():
+    q = jnp.array([0.0, 1.0, 2.0])
+    for temperature in (0.5, 2.0):
+        actions = exploration.softmax(jax.random.key(0), jnp.broadcast_to(q, (DRAWS, 3)), temperature)
+        expected = np.exp(np.asarray(q, np.float64) / temperature)
+        assert scipy.stats.chisquare(frequencies(actions, 3), DRAWS * expected / expected.sum()).pvalue > 1e-3
+
+
+def test_gaussian_noise_spreads_and_clips():
+    action = jnp.full((DRAWS, 2), 0.5)
+    free = np.asarray(exploration.gaussian_noise(jax.random.key(0), action, jnp.array([0.1, 0.3]), -9.0, 9.0))
+    np.testing.assert_allclose(free.mean(0), 0.5, atol=0.01)
+    np.testing.assert_allclose(free.std(0), [0.1, 0.3], rtol=0.02)
+    clipped = exploration.gaussian_noise(jax.random.key(0), action, 1.0, jnp.array([-1.0, 0.0]), 1.0)
+    assert np.asarray(clipped).min(0).tolist() == [-1.0, 0.0]
+    assert np.asarray(clipped).max(0).tolist() == [1.0, 1.0]
+    np.testing.assert_array_equal(exploration.gaussian_noise(jax.random.key(0), action, 0.0, -1.0, 1.0), action)
+
+
+def test_ornstein_uhlenbeck_reverts_and_has_its_stationary_spread_and_memory():
+    theta, sigma, dt = 0.5, 0.3, 0.1
+    quiet = exploration.ou_step(jax.random.key(0), jnp.array([2.0]), theta, 0.0, dt)
+    np.testing.assert_allclose(quiet, [2.0 - 0.5 * 2.0 * 0.1])
+
+    def step(state, key):
+        state = exploration.ou_step(key, state, theta, sigma, dt)
+        return state, state
+
+    start = exploration.ou_init((4000,))
+    np.testing.assert_array_equal(start, np.zeros(4000))
+    _, path = jax.lax.scan(step, start, jax.random.split(jax.random.key(1), 200))
+    # An AR(1) of coefficient 1 − θ dt: its stationary variance and lag-1 correlation in closed form.
+    rho = 1 - theta * dt
+    np.testing.assert_allclose(path[-1].std(), sigma * np.sqrt(dt / (1 - rho**2)), rtol=0.06)
+    np.testing.assert_allclose(np.corrcoef(path[-2], path[-1])[0, 1], rho, atol=0.02)
+
+
+def test_linear_schedule():
+    steps = jnp.array([0, 25, 100, 1000])
+    np.testing.assert_allclose(exploration.linear(1.0, 0.2, 100, steps), [1.0, 0.8, 0.2, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(exploration.linear(0.4, 1.0, 100, steps), [0.4, 0.55, 1.0, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(exploration.linear(1.0, 0.2, 0, jnp.array([0, 5])), [0.2, 0.2], rtol=1e-6)
+
+
+def test_exponential_schedule():
+    values = exploration.exponential(1.0, 0.01, 0.995, jnp.array([0, 1, 100, 5000]))
+    np.testing.assert_allclose(values, [1.0, 0.995, 0.995**100, 0.01], rtol=1e-5)
+    np.testing.assert_allclose(exploration.exponential(0.4, 1.0, 2.0, jnp.array([0, 1, 2])), [0.4, 0.8, 1.0], rtol=1e-6)
+
+
+def test_schedules_can_be_swept_by_vmap():
+    ends = jnp.array([0.1, 0.5])
+    swept = jax.jit(jax.vmap(exploration.linear, in_axes=(None, 0, 0, None)))(1.0, ends, jnp.array([10, 20]), 10)
+    np.testing.assert_allclose(swept, [0.1, 0.75], rtol=1e-6)

@@ -1,0 +1,149 @@
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl import losses
+
+
+@pytest.fixture(scope="module")
+def rlax():
+    # rlax brings tensorflow-probability, whose import alone can warn about other packages' deprecations.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import rlax as module
+    return module
+
+
+def batch(seed=0, size=32, num_actions=5):
+    rng = np.random.default_rng(seed)
+
+    def values():
+        return rng.normal(size=(size, num_actions)).astype(np.float32)
+
+    def actions():
+        return rng.integers(num_actions, size=size).astype(np.int32)
+
+    r = rng.normal(size=size).astype(np.float32)
+    discount = (0.9 * (rng.random(size) > 0.3)).astype(np.float32)
+    return values, actions, r, discount
+
+
+def test_q_learning_worked_example():
+    q_tm1, q_t = jnp.array([3.0, -7.0]), jnp.array([5.0, 4.0])
+    error = losses.q_learning(q_tm1, jnp.int32(0), -1.0, 0.9, q_t)
+    np.testing.assert_allclose(error, 0.5, rtol=1e-6)
+    np.testing.assert_allclose(q_tm1[0] + 0.1 * error, 3.05, rtol=1e-6)
+
+
+def test_a_terminal_step_has_the_reward_as_its_target():
+    error = losses.q_learning(jnp.array([3.0]), jnp.int32(0), -1.0, 0.0, jnp.array([1e6]))
+    np.testing.assert_allclose(error, -4.0)
+
+
+def test_double_q_learning_values_the_selectors_choice():
+    error = losses.double_q_learning(
+        jnp.array([1.0, 0.0]), jnp.int32(0), 2.0, 0.5, jnp.array([4.0, 10.0]), jnp.array([1.0, 0.0])
+    )
+    np.testing.assert_allclose(error, 2.0 + 0.5 * 4.0 - 1.0)
+
+
+def test_sarsa_and_expected_sarsa_by_hand():
+    q_tm1, q_t, probs = jnp.array([1.0, 0.0]), jnp.array([4.0, 10.0]), jnp.array([0.75, 0.25])
+    np.testing.assert_allclose(losses.sarsa(q_tm1, jnp.int32(0), 2.0, 0.5, q_t, jnp.int32(1)), 6.0)
+    np.testing.assert_allclose(losses.expected_sarsa(q_tm1, jnp.int32(0), 2.0, 0.5, q_t, probs), 3.75)
+
+
+def test_td_errors_agree_with_rlax(rlax):
+    values, actions, r, discount = batch()
+    q, a, q_t, q_sel, a_t = values(), actions(), values(), values(), actions()
+    probs = np.asarray(jax.nn.softmax(values()))
+    pairs = [
+        (losses.q_learning, rlax.q_learning, (q, a, r, discount, q_t)),
+        (losses.double_q_learning, rlax.double_q_learning, (q, a, r, discount, q_t, q_sel)),
+        (losses.sarsa, rlax.sarsa, (q, a, r, discount, q_t, a_t)),
+        (losses.expected_sarsa, rlax.expected_sarsa, (q, a, r, discount, q_t, probs)),
+    ]
+    for ours, theirs, arguments in pairs:
+        np.testing.assert_allclose(ours(*arguments), jax.vmap(theirs)(*arguments), rtol=1e-5, atol=1e-6)
+
+
+def test_surrogate_and_huber_agree_with_rlax(rlax):
+    rng = np.random.default_rng(1)
+    log_prob, old, advantage = rng.normal(scale=0.4, size=(3, 64)).astype(np.float32)
+    ours = losses.clipped_surrogate(log_prob, old, advantage, 0.2)
+    assert ours.shape == (64,)
+    theirs = rlax.clipped_surrogate_pg_loss(jnp.exp(log_prob - old), advantage, 0.2)
+    np.testing.assert_allclose(ours.mean(), theirs, rtol=1e-5)
+    error = 3 * rng.normal(size=64).astype(np.float32)
+    np.testing.assert_allclose(losses.huber(error, 0.7), rlax.huber_loss(error, 0.7), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["q_learning", "double_q_learning", "sarsa", "expected_sarsa"])
+def test_leading_axes_broadcast(name):
+    values, actions, r, discount = batch(size=6)
+    more = {"q_learning": (), "double_q_learning": (values(),), "sarsa": (actions(),), "expected_sarsa": (values(),)}
+    q, a, q_t, extra = values(), actions(), values(), more[name]
+    fn = getattr(losses, name)
+    flat = fn(q, a, r, discount, q_t, *extra)
+    assert flat.shape == (6,)
+    folded = [x.reshape(2, 3, *x.shape[1:]) for x in (q, a, r, discount, q_t, *extra)]
+    np.testing.assert_array_equal(fn(*folded), flat.reshape(2, 3))
+    single = [x[0] for x in (q, a, r, discount, q_t, *extra)]
+    np.testing.assert_allclose(fn(*single), flat[0], rtol=1e-6)
+    np.testing.assert_allclose(fn(q[0], a, r, 0.5, q_t, *extra)[0], fn(q, a, r, 0.5, q_t, *extra)[0], rtol=1e-6)
+
+
+def test_targets_carry_no_gradient_and_the_estimate_carries_minus_the_error():
+    def loss(q_tm1, r, discount, q_t):
+        return losses.squared(losses.q_learning(q_tm1, jnp.int32(1), r, discount, q_t))
+
+    q_tm1, q_t = jnp.array([3.0, 1.0]), jnp.array([5.0, 2.0])
+    grads = jax.grad(loss, argnums=(0, 1, 2, 3))(q_tm1, 1.0, 0.5, q_t)
+    # target 3.5, estimate 1: descending along the gradient raises the action taken, and nothing else
+    np.testing.assert_allclose(grads[0], [0.0, -2.5])
+    for grad in grads[1:]:
+        np.testing.assert_array_equal(grad, jnp.zeros_like(grad))
+
+
+def test_ppo_clip_worked_example():
+    log_prob, old = jnp.log(1.5 * 0.3), jnp.log(0.3)
+    np.testing.assert_allclose(losses.clipped_surrogate(log_prob, old, jnp.float32(2.0), 0.2), -2.4, rtol=1e-6)
+    np.testing.assert_allclose(losses.clipped_surrogate(log_prob, old, jnp.float32(-2.0), 0.2), 3.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "slope"),
+    # d loss/d log_prob is −ρA where the surrogate is not clipped, and 0 where it is
+    [(1.0, 2.0, -2.0), (1.5, 2.0, 0.0), (1.5, -2.0, 3.0), (0.5, 2.0, -1.0), (0.5, -2.0, 0.0)],
+)
+def test_ppo_gradient_stops_only_where_the_step_would_go_too_far(ratio, advantage, slope):
+    grads = jax.grad(losses.clipped_surrogate, argnums=(0, 1, 2))(jnp.log(ratio), 0.0, advantage, 0.2)
+    np.testing.assert_allclose(grads, [slope, 0.0, 0.0], rtol=1e-6)
+
+
+def test_clipped_value_takes_the_larger_error():
+    value, old, target = jnp.array([2.0, 2.0, 0.1]), jnp.zeros(3), jnp.array([3.0, 0.0, 1.0])
+    # clipped values 0.2, 0.2, 0.1; errors (1, 2.8), (2, 0.2), (0.9, 0.9)
+    loss = losses.clipped_value(value, old, target, 0.2)
+    np.testing.assert_allclose(loss, [0.5 * 2.8**2, 0.5 * 2.0**2, 0.5 * 0.9**2], rtol=1e-6)
+    grad = jax.grad(lambda v: losses.clipped_value(v, old, target, 0.2).sum())(value)
+    np.testing.assert_allclose(grad, [0.0, 2.0, -0.9], rtol=1e-6)
+
+
+def test_huber_is_quadratic_then_linear():
+    np.testing.assert_allclose(losses.huber(jnp.array([0.5, -2.0, 1.0])), [0.125, 1.5, 0.5])
+    slopes = jax.vmap(jax.grad(losses.huber))(jnp.array([0.0, 0.5, -2.0, 30.0, 1.0]))
+    np.testing.assert_allclose(slopes, [0.0, 0.5, -1.0, 1.0, 1.0])
+
+
+def test_approx_kl_is_nonnegative_and_unbiased():
+    old_log = jnp.log(jnp.array([0.7, 0.2, 0.1]))
+    new_log = jnp.log(jnp.array([0.5, 0.3, 0.2]))
+    per_action = losses.approx_kl(new_log, old_log)
+    assert bool(jnp.all(per_action >= 0))
+    exact = jnp.sum(jnp.exp(old_log) * (old_log - new_log))
+    np.testing.assert_allclose(jnp.sum(jnp.exp(old_log) * per_action), exact, rtol=1e-5)
+    np.testing.assert_allclose(losses.approx_kl(new_log, new_log), jnp.zeros(3))
