@@ -5,8 +5,8 @@ A run directory holds
     results.nc     the labelled results so far (xarray)
     checkpoints/   the newest complete states of the whole batch of runs
     cost.json      compile and run seconds, steps per second, peak memory
-    curve.png      the learning curve
-    policy-<seed>.npz  the greedy policy of each seed, for NumPy alone
+    curve.png      the learning curve (`jaxrl.runs` adds it and the policies at the end)
+    policies/      the greedy policy of each seed, for NumPy alone
 """
 
 import time
@@ -82,7 +82,9 @@ def fit(
     if num_runs < 1 or len(set(seeds)) != num_runs:
         raise InputError(f"seeds={list(seeds)} must be one or more different numbers.")
     path = None if directory is None else Path(directory)
-    identity = dict(identity or {}) | {"agent": agent.name, "seeds": list(seeds), "env_steps": env_steps}
+    if path is not None and identity is None:
+        raise InputError("a run directory needs an identity: what its checkpoints must agree on.")
+    identity = identity or {}
     started = time.perf_counter()
 
     def stretch(state: Any) -> tuple[Any, tuple[Metrics, Evaluation]]:

@@ -1,0 +1,476 @@
+"""The command line: `jaxrl train AGENT ENV`, `jaxrl resume RUN`, `jaxrl --help`.
+
+Every field of the agent's Config and Hyperparams and of the environment is a flag. Bad input ends with one message and
+exit status 2; JAXRL_TRACEBACK=1 shows where it was found. XLA's compiled programs are cached in the user's cache
+directory; --no-cache or JAXRL_CACHE=off switches that off, JAXRL_CACHE=DIR moves it.
+"""
+
+import ast
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+import envs
+from envs.errors import InputError, unknown
+from jaxrl import agents
+
+# jaxrl.driver, results and the rest are imported inside the commands: `jaxrl list` should not wait for a backend.
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Flags of `jaxrl train`."""
+
+    seeds: int = 1
+    """How many runs; they train side by side in one program."""
+    first_seed: int = 0
+    """Seed of the first run; the others count up from it."""
+    steps: int = 500_000
+    """Environment steps of each run, at most."""
+    evals: int = 20
+    """Evaluations (each with a checkpoint) per run."""
+    eval_episodes: int = 32
+    """Whole episodes per evaluation; the same initial states every time."""
+    out: Path | None = None
+    """Run directory; runs/AGENT-ENV-TIME unless given. One that is in use is never overwritten."""
+    cache: bool = True
+    """Keep XLA's compiled programs in the user's cache directory for the next start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions:
+    """Flags of `jaxrl sweep`."""
+
+    grid: Annotated[list[str], tyro.conf.UseAppendAction] = dataclasses.field(default_factory=list)
+    """AXIS=VALUE,VALUE…, once for each axis: hp.FIELD, config.FIELD or env.FIELD."""
+    seeds: int = 8
+    """Runs for each combination."""
+    steps: int = 500_000
+    """Environment steps of each run, at most."""
+    evals: int = 10
+    """Evaluations per run."""
+    eval_episodes: int = 32
+    """Whole episodes per evaluation; the same initial states in every run."""
+    out: Path | None = None
+    """Directory of the results; runs/sweep-AGENT-ENV-TIME unless given. One that is in use is never overwritten."""
+    cache: bool = True
+    """Keep XLA's compiled programs in the user's cache directory for the next start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumeOptions:
+    """Go on with a run that was interrupted, bitwise as if it never had been."""
+
+    run: tyro.conf.Positional[Path]
+    """The run directory."""
+    cache: bool = True
+    """Keep XLA's compiled programs in the user's cache directory for the next start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """Evaluate the greedy policies of a run, every seed's, by whole episodes."""
+
+    run: tyro.conf.Positional[Path]
+    """The run directory."""
+    episodes: int = 100
+    """Whole episodes for each seed."""
+    gymnasium: bool = False
+    """Also play the same weights, run by NumPy alone, in Gymnasium's own environment."""
+    cache: bool = True
+    """Keep XLA's compiled programs in the user's cache directory for the next start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlotOptions:
+    """Draw the learning curves of one or more runs into one picture."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories."""
+    out: Path = Path("curve.png")
+    """The picture."""
+    title: str = ""
+    """Its title."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderOptions:
+    """Film an episode of a trained policy."""
+
+    run: tyro.conf.Positional[Path]
+    """The run directory."""
+    out: Path | None = None
+    """A .gif or .mp4 file (.mp4 needs ffmpeg); RUN/episode.gif unless given."""
+    seed: int | None = None
+    """Seed of the run whose policy plays; the run's first unless given."""
+    episode: int = 0
+    """Seed of the episode's initial state."""
+    fps: int = 30
+    """Frames per second."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityOptions:
+    """Compare an environment step by step with the implementation that it follows."""
+
+    env: tyro.conf.Positional[str]
+    """Name of the environment."""
+    samples: int = 10_000
+    """States and actions to inject."""
+    seed: int = 0
+    """Seed of the samples."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ListOptions:
+    """List what there is."""
+
+    what: tyro.conf.Positional[str] = "agents"
+    """envs or agents."""
+
+
+def train(agent: str, env: str, argv: list[str]) -> None:
+    """`jaxrl train AGENT ENV`."""
+    options, config, hp, env_options = _parse(TrainOptions, "train", agent, env, argv)
+    _use_cache(options.cache)
+    from jaxrl import results, runs
+    from jaxrl.placement import use_all_cores
+
+    _require(options, "seeds", "steps", "evals", "eval_episodes")
+    if options.first_seed < 0:
+        raise InputError(f"--first-seed {options.first_seed} must not be negative.")
+    use_all_cores()
+    seeds = tuple(range(options.first_seed, options.first_seed + options.seeds))
+    spec = runs.Spec(agent, env, seeds, options.steps, config, hp, env_options, options.evals, options.eval_episodes)
+    directory = options.out or _new_directory(f"{agent}-{env}")
+    out = runs.train(spec, directory, command=["jaxrl", "train", agent, env, *argv])
+    _print_outcome(f"{agent} on {env}", results.summary(out.results), out.cost, directory)
+
+
+def resume(options: ResumeOptions) -> None:
+    """`jaxrl resume RUN`."""
+    _use_cache(options.cache)
+    from jaxrl import results, runs
+    from jaxrl.placement import use_all_cores
+
+    use_all_cores()
+    spec = runs.read_spec(options.run)
+    out = runs.train(spec, options.run, resume=True)
+    _print_outcome(f"{spec.agent} on {spec.env}", results.summary(out.results), out.cost, options.run)
+
+
+def sweep(agent: str, env: str, argv: list[str]) -> None:
+    """`jaxrl sweep AGENT ENV --grid AXIS=VALUES`."""
+    options, config, hp, env_options = _parse(SweepOptions, "sweep", agent, env, argv)
+    _use_cache(options.cache)
+    import jaxrl
+    from jaxrl import plotting, results
+
+    _require(options, "seeds", "steps", "evals", "eval_episodes")
+    grid = dict(_axis(text) for text in options.grid)
+    if len(grid) != len(options.grid):
+        raise InputError("--grid names an axis twice.")
+    jaxrl.use_all_cores()
+    made, params = envs.make(env, **env_options)
+    directory = results.create_run_directory(options.out or _new_directory(f"sweep-{agent}-{env}"))
+    settings = {"agent": agent, "env": env, "env_options": env_options, "grid": grid, "config": config, "hp": hp}
+    results.write_config(
+        directory, settings | dataclasses.asdict(options) | {"command": ["jaxrl", "sweep", agent, env, *argv]}
+    )
+    dataset = jaxrl.sweep(
+        agent,
+        made,
+        params,
+        env_steps=options.steps,
+        seeds=options.seeds,
+        grid=grid,
+        config=config,
+        hp=hp,
+        num_evals=options.evals,
+        eval_episodes=options.eval_episodes,
+        report=lambda line: print(line, file=sys.stderr),
+    )
+    results.save(dataset, directory / "results.nc")
+    plotting.learning_curve({agent: dataset}, directory / "curve.png", title=env)
+    _print_outcome(f"{agent} on {env}", results.summary(dataset), None, directory)
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """`jaxrl evaluate RUN`."""
+    _use_cache(options.cache)
+    import jax
+
+    from jaxrl import runs
+    from jaxrl.evaluate import evaluate as play
+    from jaxrl.placement import map_runs, use_all_cores
+
+    _require(options, "episodes")
+    use_all_cores()
+    spec = runs.read_spec(options.run)
+    agent, state, _ = runs.restore(spec, options.run)
+    # Other starts than those of the evaluations in training.
+    key = jax.random.key(2**31 - 2)
+    one_run = map_runs(lambda s: play(agent.env, s.env_params, agent.policy(s), key, options.episodes))
+    ours = np.asarray(jax.jit(one_run)(state).returns, np.float64)
+    theirs = None
+    if options.gymnasium:
+        from jaxrl import gymnasium_check
+
+        theirs = gymnasium_check.returns(spec, options.run, options.episodes)
+    _print_evaluation(spec, ours, theirs)
+
+
+def plot(options: PlotOptions) -> None:
+    """`jaxrl plot RUN…`."""
+    from jaxrl import plotting, results
+
+    if not options.runs:
+        raise InputError("plot needs at least one run directory.")
+    datasets = {}
+    for run in options.runs:
+        config = results.read_config(run)
+        label = f"{config.get('agent')} {config.get('env')}"
+        datasets[label if label not in datasets else f"{label} ({run.name})"] = results.load(run / "results.nc")
+    print(plotting.learning_curve(datasets, options.out, title=options.title))
+
+
+def render(options: RenderOptions) -> None:
+    """`jaxrl render RUN`."""
+    from jaxrl import film, runs
+
+    spec = runs.read_spec(options.run)
+    seed = spec.seeds[0] if options.seed is None else options.seed
+    if seed not in spec.seeds:
+        raise InputError(f"{options.run} has no run of seed {seed}; its seeds: {', '.join(map(str, spec.seeds))}.")
+    agent, state, _ = runs.restore(spec, options.run)
+    frames, episode_return = film.episode(agent, state, spec.seeds.index(seed), options.episode)
+    path = film.write(frames, options.out or options.run / "episode.gif", options.fps)
+    print(f"{path}: {len(frames)} frames, return {episode_return:g}")
+
+
+def parity(options: ParityOptions) -> None:
+    """`jaxrl parity ENV`."""
+    from envs.interop.parity import parity as compare
+    from envs.interop.parity import table
+
+    _require(options, "samples")
+    report = compare(options.env, options.samples, options.seed)
+    header, *rows = table(report)
+    _print_table(f"{report.name} against {report.reference}", header, rows)
+    if not report.passed:
+        raise InputError(f"{report.name} differs from {report.reference}.")
+
+
+def list_names(options: ListOptions) -> None:
+    """`jaxrl list envs|agents`."""
+    if options.what == "envs":
+        rows = []
+        for name in envs.names():
+            env, _ = envs.make(name)
+            rows.append((name, str(env.observation_space), str(env.action_space), str(env.max_steps or "none")))
+        _print_table("", ("environment", "observations", "actions", "time limit"), rows)
+    elif options.what == "agents":
+        rows = [(name, (agents.get(name).__doc__ or "").split("\n", 1)[0]) for name in agents.NAMES]
+        _print_table("", ("agent", "what it is"), rows)
+    else:
+        raise unknown("list", options.what, ("envs", "agents"))
+
+
+# command -> (options, what runs it)
+_PLAIN: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "resume": (ResumeOptions, resume),
+    "evaluate": (EvaluateOptions, evaluate),
+    "plot": (PlotOptions, plot),
+    "render": (RenderOptions, render),
+    "parity": (ParityOptions, parity),
+    "list": (ListOptions, list_names),
+}
+_BOUND: dict[str, Callable[[str, str, list[str]], None]] = {"train": train, "sweep": sweep}
+
+_USAGE = """usage: jaxrl COMMAND …
+
+  train AGENT ENV [flags]   train one run per seed, all in one compiled program
+  sweep AGENT ENV --grid …  train every combination of a grid with every seed
+  resume RUN                go on with an interrupted run
+  evaluate RUN              evaluate a trained run, also in the real Gymnasium
+  plot RUN…                 draw learning curves into one picture
+  render RUN                film an episode
+  parity ENV                compare an environment with its original, step by step
+  list envs|agents          list what there is
+
+`jaxrl COMMAND --help` lists the flags; for train and sweep `jaxrl train AGENT ENV --help`.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status: 0, 1 for an unexpected failure, 2 for bad input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    from jaxrl.driver import NonFiniteError
+
+    try:
+        _dispatch(arguments)
+    except (InputError, NonFiniteError) as error:
+        if os.environ.get("JAXRL_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; `jaxrl resume RUN` goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_USAGE, end="")
+        return
+    command, rest = arguments[0], arguments[1:]
+    if command in _PLAIN:
+        options, run = _PLAIN[command]
+        run(tyro.cli(options, args=rest, prog=f"jaxrl {command}", config=(tyro.conf.FlagConversionOff,)))
+    elif command in _BOUND:
+        names = rest[:2]
+        if len(names) < 2 or any(name.startswith("-") for name in names):
+            raise InputError(
+                f"usage: jaxrl {command} AGENT ENV [flags]. Agents: {', '.join(agents.NAMES)}. "
+                "Environments: `jaxrl list envs`."
+            )
+        _BOUND[command](names[0], names[1], rest[2:])
+    else:
+        raise unknown("command", command, [*_BOUND, *_PLAIN])
+
+
+def _parse(kind: type, command: str, agent: str, env: str, argv: list[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Parses the flags of a command about an agent and an environment.
+
+    Returns:
+        (options of type `kind`, Config, Hyperparams, the environment's fields that differ from its own).
+    """
+    module = agents.get(agent)
+    made, params = envs.make(env)
+    own = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+    own |= {name: np.asarray(value).tolist() for name, value in params._asdict().items()} if params else {}
+    env_fields = [(name, _flag_type(value), dataclasses.field(default=value)) for name, value in own.items()]
+    env_type = dataclasses.make_dataclass("EnvironmentFields", env_fields, frozen=True)
+    combined = dataclasses.make_dataclass(
+        kind.__name__,
+        [
+            ("options", tyro.conf.OmitArgPrefixes[kind], dataclasses.field(default_factory=kind)),
+            ("hp", module.Hyperparams, dataclasses.field(default=module.Hyperparams())),
+            ("config", module.Config, dataclasses.field(default=module.Config())),
+            ("env", env_type, dataclasses.field(default_factory=env_type)),
+        ],
+    )
+    parsed: Any = tyro.cli(combined, args=argv, prog=f"jaxrl {command} {agent} {env}", description=module.__doc__ or "")
+    changed = {name: getattr(parsed.env, name) for name in own if getattr(parsed.env, name) != own[name]}
+    return parsed.options, parsed.config, parsed.hp, changed
+
+
+def _flag_type(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return tuple[(*map(_flag_type, value),)]
+    return int | None if value is None else type(value)
+
+
+def _require(options: Any, *names: str) -> None:
+    """Raises InputError unless the named options are at least 1."""
+    for name in names:
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)} must be at least 1.")
+
+
+def _axis(text: str) -> tuple[str, list[Any]]:
+    """Reads `hp.gamma=0.9,0.99` as ("hp.gamma", [0.9, 0.99]): values are Python literals, anything else is text."""
+    axis, equals, values = text.partition("=")
+    if not equals or not values:
+        raise InputError(f"--grid {text!r} is not AXIS=VALUE,VALUE…, such as hp.gamma=0.9,0.99.")
+    try:
+        parsed = list(ast.literal_eval(f"[{values}]"))
+    except (ValueError, SyntaxError):
+        parsed = [{"True": True, "False": False}.get(part, part) for part in values.split(",")]
+    return axis, parsed
+
+
+def _new_directory(name: str) -> Path:
+    stem = re.sub(r"[^\w.-]", "_", name)
+    return Path("runs") / f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _use_cache(wanted: bool) -> None:
+    """Switches on JAX's persistent compilation cache."""
+    place = os.environ.get("JAXRL_CACHE", "")
+    if not wanted or place.lower() in ("off", "0", "no"):
+        return
+    import jax
+
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    jax.config.update("jax_compilation_cache_dir", place or str(home / "jaxrl" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, title=title or None, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    # A pipe has no width of its own: give the table what it needs instead of folding it to 80 columns.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _print_outcome(title: str, rows: list[Any], cost: dict[str, Any] | None, directory: Path) -> None:
+    swept = list(rows[0].swept)
+    header = [*swept, "env steps", "seeds", "IQM", "95 % interval", "mean ± std", "min", "max"]
+    body = [
+        [
+            *(str(row.swept[name]) for name in swept),
+            f"{row.env_step:,}",
+            str(row.seeds),
+            f"{row.iqm:.1f}",
+            f"{row.low:.1f} – {row.high:.1f}",
+            f"{row.mean:.1f}" + ("" if np.isnan(row.std) else f" ± {row.std:.1f}"),
+            f"{row.min:.1f}",
+            f"{row.max:.1f}",
+        ]
+        for row in rows
+    ]
+    _print_table(f"{title}: evaluation return", header, body)
+    if cost:
+        print(
+            f"compile {cost['compile_s']:.1f} s, run {cost['run_s']:.1f} s, {cost['env_steps_per_s']:,} env steps/s, "
+            f"peak memory {cost['peak_memory_bytes'] / 2**20:,.0f} MiB, {cost['devices']} × {cost['backend']}"
+        )
+    print(f"written to {directory}")
+
+
+def _print_evaluation(spec: Any, ours: np.ndarray, theirs: np.ndarray | None) -> None:
+    """Tables of returns [seeds, episodes], ours and (or None) Gymnasium's."""
+    from jaxrl import statistics
+
+    header = ["seed", "mean return", "std of episodes"]
+    rows = [[str(seed), f"{r.mean():.1f}", f"{r.std():.1f}"] for seed, r in zip(spec.seeds, ours, strict=True)]
+    if theirs is not None:
+        header += ["in Gymnasium", "std of episodes"]
+        rows = [[*row, f"{r.mean():.1f}", f"{r.std():.1f}"] for row, r in zip(rows, theirs, strict=True)]
+    _print_table(f"{spec.agent} on {spec.env}: {ours.shape[1]} episodes for each seed", header, rows)
+    if theirs is not None:
+        # Episodes are the samples, policies the strata: the weights on both sides are the same.
+        low, high = statistics.mean_difference(ours, theirs)
+        verdict = "the same" if low <= 0 <= high else "different"
+        print(
+            f"ours {ours.mean():.2f}, Gymnasium {theirs.mean():.2f}, difference {ours.mean() - theirs.mean():.2f} "
+            f"(95 % interval {low:.2f} to {high:.2f}): {verdict}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
