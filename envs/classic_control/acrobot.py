@@ -90,7 +90,7 @@ class Acrobot(Env[State, Params]):
     def step(self, key: jax.Array, state: State, action: jax.Array, params: Params) -> Step:
         """One Runge-Kutta step of fourth order under a constant torque; angles wrap and velocities are clipped."""
         del key
-        torque = (jnp.asarray(action, jnp.float32) - 1.0) * params.torque
+        torque = (jnp.asarray(action, jnp.int32) - 1) * params.torque
         half, full = params.dt / 2, params.dt
         slope_1 = self._slope(state, torque, params)
         slope_2 = self._slope(_along(state, slope_1, half), torque, params)

@@ -74,7 +74,7 @@ class MountainCar(Env[State, Params]):
     def step(self, key: jax.Array, state: State, action: jax.Array, params: Params) -> Step:
         """One step of the car."""
         del key
-        new, arrived = drive(state, (jnp.asarray(action, jnp.float32) - 1.0) * params.force, params)
+        new, arrived = drive(state, (jnp.asarray(action, jnp.int32) - 1) * params.force, params)
         return Step(jnp.stack(new), new, jnp.float32(-1.0), arrived, {})
 
     def render(self, state: State, params: Params) -> np.ndarray:
