@@ -9,6 +9,9 @@ from jaxrl import exploration
 DRAWS = 60_000
 
 
+greedy = jax.jit(exploration.epsilon_greedy, static_argnames="random_ties")
+
+
 def frequencies(actions, num):
     return np.bincount(np.asarray(actions), minlength=num)
 
@@ -16,7 +19,7 @@ def frequencies(actions, num):
 @pytest.mark.parametrize("random_ties", [False, True])
 def test_epsilon_greedy_frequencies(random_ties):
     q = jnp.broadcast_to(jnp.array([0.0, 2.0, 1.0, -1.0]), (DRAWS, 4))
-    actions = exploration.epsilon_greedy(jax.random.key(0), q, 0.2, random_ties)
+    actions = greedy(jax.random.key(0), q, 0.2, random_ties)
     assert actions.dtype == jnp.int32
     counts = frequencies(actions, 4)
     assert scipy.stats.chisquare(counts, DRAWS * np.array([0.05, 0.85, 0.05, 0.05])).pvalue > 1e-3
@@ -24,38 +27,38 @@ def test_epsilon_greedy_frequencies(random_ties):
 
 def test_epsilon_zero_is_greedy_and_one_is_uniform():
     q = jnp.broadcast_to(jnp.array([0.0, 2.0, 1.0]), (DRAWS, 3))
-    assert bool(jnp.all(exploration.epsilon_greedy(jax.random.key(0), q, 0.0) == 1))
-    counts = frequencies(exploration.epsilon_greedy(jax.random.key(0), q, 1.0), 3)
+    assert np.all(np.asarray(greedy(jax.random.key(0), q, 0.0)) == 1)
+    counts = frequencies(greedy(jax.random.key(0), q, 1.0), 3)
     assert scipy.stats.chisquare(counts).pvalue > 1e-3
 
 
 def test_exploration_is_independent_between_rows_and_of_where_it_leads():
     q = jnp.broadcast_to(jnp.array([1.0, 0.0]), (DRAWS, 2, 2))
-    actions = np.asarray(exploration.epsilon_greedy(jax.random.key(1), q, 0.5))  # 1 with probability 1/4
+    actions = np.asarray(greedy(jax.random.key(1), q, 0.5))  # 1 with probability 1/4
     assert abs(np.corrcoef(actions.T)[0, 1]) < 5 / np.sqrt(DRAWS)
 
 
 def test_ties_go_to_the_first_or_are_broken_evenly():
     q = jnp.broadcast_to(jnp.array([1.0, 3.0, 3.0, 0.0, 3.0]), (DRAWS, 5))
-    assert bool(jnp.all(exploration.epsilon_greedy(jax.random.key(0), q, 0.0) == 1))
-    counts = frequencies(exploration.epsilon_greedy(jax.random.key(0), q, 0.0, random_ties=True), 5)
+    assert np.all(np.asarray(greedy(jax.random.key(0), q, 0.0)) == 1)
+    counts = frequencies(greedy(jax.random.key(0), q, 0.0, random_ties=True), 5)
     assert counts[0] == counts[3] == 0
     assert scipy.stats.chisquare(counts[[1, 2, 4]]).pvalue > 1e-3
 
 
 def test_epsilon_per_row_and_traced_and_unbatched():
     q = jnp.broadcast_to(jnp.array([0.0, 1.0]), (DRAWS, 2))
-    epsilon = jnp.where(jnp.arange(DRAWS) < DRAWS // 2, 0.0, 1.0)
-    actions = jax.jit(exploration.epsilon_greedy)(jax.random.key(0), q, epsilon)
-    assert bool(jnp.all(actions[: DRAWS // 2] == 1))
+    epsilon = (np.arange(DRAWS) >= DRAWS // 2).astype(np.float32)
+    actions = np.asarray(greedy(jax.random.key(0), q, epsilon))
+    assert np.all(actions[: DRAWS // 2] == 1)
     assert abs(float(actions[DRAWS // 2 :].mean()) - 0.5) < 5 * 0.5 / np.sqrt(DRAWS // 2)
-    assert exploration.epsilon_greedy(jax.random.key(0), q[0], 0.1).shape == ()
+    assert greedy(jax.random.key(0), q[0], 0.1).shape == ()
 
 
 def test_softmax_frequencies_follow_the_temperature():
     q = jnp.array([0.0, 1.0, 2.0])
     for temperature in (0.5, 2.0):
-        actions = exploration.softmax(jax.random.key(0), jnp.broadcast_to(q, (DRAWS, 3)), temperature)
+        actions = jax.jit(exploration.softmax)(jax.random.key(0), jnp.broadcast_to(q, (DRAWS, 3)), temperature)
         expected = np.exp(np.asarray(q, np.float64) / temperature)
         assert scipy.stats.chisquare(frequencies(actions, 3), DRAWS * expected / expected.sum()).pvalue > 1e-3
 

@@ -67,7 +67,9 @@ def test_td_errors_agree_with_rlax(rlax):
         (losses.expected_sarsa, rlax.expected_sarsa, (q, a, r, discount, q_t, probs)),
     ]
     for ours, theirs, arguments in pairs:
-        np.testing.assert_allclose(ours(*arguments), jax.vmap(theirs)(*arguments), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            jax.jit(ours)(*arguments), jax.jit(jax.vmap(theirs))(*arguments), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_surrogate_and_huber_agree_with_rlax(rlax):
@@ -86,7 +88,7 @@ def test_leading_axes_broadcast(name):
     values, actions, r, discount = batch(size=6)
     more = {"q_learning": (), "double_q_learning": (values(),), "sarsa": (actions(),), "expected_sarsa": (values(),)}
     q, a, q_t, extra = values(), actions(), values(), more[name]
-    fn = getattr(losses, name)
+    fn = jax.jit(getattr(losses, name))
     flat = fn(q, a, r, discount, q_t, *extra)
     assert flat.shape == (6,)
     folded = [x.reshape(2, 3, *x.shape[1:]) for x in (q, a, r, discount, q_t, *extra)]
@@ -101,7 +103,7 @@ def test_targets_carry_no_gradient_and_the_estimate_carries_minus_the_error():
         return losses.squared(losses.q_learning(q_tm1, jnp.int32(1), r, discount, q_t))
 
     q_tm1, q_t = jnp.array([3.0, 1.0]), jnp.array([5.0, 2.0])
-    grads = jax.grad(loss, argnums=(0, 1, 2, 3))(q_tm1, 1.0, 0.5, q_t)
+    grads = jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))(q_tm1, 1.0, 0.5, q_t)
     # target 3.5, estimate 1: descending along the gradient raises the action taken, and nothing else
     np.testing.assert_allclose(grads[0], [0.0, -2.5])
     for grad in grads[1:]:
@@ -120,22 +122,22 @@ def test_ppo_clip_worked_example():
     [(1.0, 2.0, -2.0), (1.5, 2.0, 0.0), (1.5, -2.0, 3.0), (0.5, 2.0, -1.0), (0.5, -2.0, 0.0)],
 )
 def test_ppo_gradient_stops_only_where_the_step_would_go_too_far(ratio, advantage, slope):
-    grads = jax.grad(losses.clipped_surrogate, argnums=(0, 1, 2))(jnp.log(ratio), 0.0, advantage, 0.2)
+    grads = jax.jit(jax.grad(losses.clipped_surrogate, argnums=(0, 1, 2)))(np.log(ratio), 0.0, advantage, 0.2)
     np.testing.assert_allclose(grads, [slope, 0.0, 0.0], rtol=1e-6)
 
 
 def test_clipped_value_takes_the_larger_error():
     value, old, target = jnp.array([2.0, 2.0, 0.1]), jnp.zeros(3), jnp.array([3.0, 0.0, 1.0])
     # clipped values 0.2, 0.2, 0.1; errors (1, 2.8), (2, 0.2), (0.9, 0.9)
-    loss = losses.clipped_value(value, old, target, 0.2)
+    loss = jax.jit(losses.clipped_value)(value, old, target, 0.2)
     np.testing.assert_allclose(loss, [0.5 * 2.8**2, 0.5 * 2.0**2, 0.5 * 0.9**2], rtol=1e-6)
-    grad = jax.grad(lambda v: losses.clipped_value(v, old, target, 0.2).sum())(value)
+    grad = jax.jit(jax.grad(lambda v: losses.clipped_value(v, old, target, 0.2).sum()))(value)
     np.testing.assert_allclose(grad, [0.0, 2.0, -0.9], rtol=1e-6)
 
 
 def test_huber_is_quadratic_then_linear():
     np.testing.assert_allclose(losses.huber(jnp.array([0.5, -2.0, 1.0])), [0.125, 1.5, 0.5])
-    slopes = jax.vmap(jax.grad(losses.huber))(jnp.array([0.0, 0.5, -2.0, 30.0, 1.0]))
+    slopes = jax.jit(jax.vmap(jax.grad(losses.huber)))(jnp.array([0.0, 0.5, -2.0, 30.0, 1.0]))
     np.testing.assert_allclose(slopes, [0.0, 0.5, -1.0, 1.0, 1.0])
 
 

@@ -39,8 +39,8 @@ def test_pytrees_integers_and_scalars():
         "pixels": rng.integers(256, size=(6, 4, 3, 3)).astype(np.uint8),
         "t": rng.normal(size=(6, 4)).astype(np.float32),
     }
-    moments = normalize.update(normalize.init(example), batch)
-    out = normalize.normalize(moments, batch)
+    moments = jax.jit(normalize.update)(normalize.init(example), batch)
+    out = jax.jit(normalize.normalize)(moments, batch)
     for name, x in batch.items():
         x = x.astype(np.float64)
         np.testing.assert_allclose(out[name], (x - x.mean((0, 1))) / x.std((0, 1)), atol=1e-4)
@@ -87,19 +87,24 @@ def test_an_episode_end_forgets_the_return_so_far():
 
 
 def test_rewards_keep_their_sign_and_zero_and_do_not_blow_up_at_the_start():
-    scale, scaled = normalize.scale_rewards(
-        normalize.init_return_scale(1), jnp.ones((1, 1)), jnp.zeros((1, 1), bool), 0.99
-    )
+    scale_rewards, running = jax.jit(normalize.scale_rewards), np.zeros((1, 1), bool)
+    scale, scaled = scale_rewards(normalize.init_return_scale(1), np.ones((1, 1), np.float32), running, 0.99)
     np.testing.assert_allclose(scaled, [[1.0]])
-    _, zeros = normalize.scale_rewards(scale, jnp.zeros((4, 1)), jnp.zeros((4, 1), bool), 0.99)
-    np.testing.assert_array_equal(zeros, np.zeros((4, 1)))
+    scale, scaled = scale_rewards(scale, np.full((1, 1), -5.0, np.float32), running, 0.99)
+    assert float(scaled[0, 0]) < 0
+    _, zero = scale_rewards(scale, np.zeros((1, 1), np.float32), running, 0.99)
+    np.testing.assert_array_equal(zero, [[0.0]])
 
 
 def test_runs_are_independent_under_vmap():
-    rewards = jax.random.normal(jax.random.key(0), (2, 6, 3)) * jnp.array([1.0, 10.0])[:, None, None]
-    ended = jnp.zeros((2, 6, 3), bool)
-    scales = jax.vmap(lambda _: normalize.init_return_scale(3))(jnp.arange(2))
-    _, both = jax.vmap(normalize.scale_rewards, in_axes=(0, 0, 0, None))(scales, rewards, ended, 0.9)
+    rng = np.random.default_rng(4)
+    rewards = (rng.normal(size=(2, 6, 3)) * np.array([1.0, 10.0])[:, None, None]).astype(np.float32)
+    ended = rng.random((2, 6, 3)) < 0.2
+
+    def scaled(rewards, ended):
+        return normalize.scale_rewards(normalize.init_return_scale(3), rewards, ended, 0.9)[1]
+
+    both = jax.jit(jax.vmap(scaled))(rewards, ended)
     for i in range(2):
-        _, alone = normalize.scale_rewards(normalize.init_return_scale(3), rewards[i], ended[i], 0.9)
+        alone = jax.jit(scaled)(rewards[i], ended[i])
         np.testing.assert_allclose(both[i], alone, rtol=1e-5)
