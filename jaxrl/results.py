@@ -1,5 +1,6 @@
 """What a run leaves behind: its directory, `config.json`, `cost.json` and the curves as a labelled xarray.Dataset."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -68,7 +69,8 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -1,0 +1,1017 @@
+"""Portable policies: the greedy policy of any agent as one `.npz` file that NumPy alone can run.
+
+`export` traces the policy with JAX, keeps the operations and the weights that the action depends on (networks,
+tables, normalisers, recurrent cells alike), and writes them as a small graph in JSON beside the arrays. Nothing is
+pickled. `load` runs that graph and needs only this file: copy `portable.py` next to a policy on a machine that has
+NumPy and neither JAX nor this package::
+
+    policy = portable.load("policy.npz")
+    action, memory = policy.act(obs)            # one observation, no batch axis
+    action, memory = policy.act(obs, memory)    # memory: () for feed-forward policies
+
+The file holds one array for each weight, under the name it has in the agent's state, and `__policy__`: UTF-8 bytes of
+the JSON text {format, version, meta, observation_space, action_space, weights, memory, literals, observation, nodes,
+action, action_structure, next_memory}. Values are numbered; a node is [operation, inputs, outputs, parameters] with an
+output as [number, dtype, shape]. Operations are those of JAX's `lax`, by their names there.
+"""
+
+import contextlib
+import json
+import math
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = "jaxrl portable policy"
+VERSION = 1
+_GRAPH = "__policy__"  # the entry that holds the JSON text
+_DTYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)), "float32", "float64")
+
+
+def _error(message: str) -> ValueError:
+    """The package's InputError, or, where this file stands alone, a ValueError."""
+    if __name__ == "jaxrl.portable":
+        from envs.errors import InputError
+
+        return InputError(message)
+    return ValueError(message)
+
+
+# ------------------------------------------------------------------------------------------------------ operations
+# Each takes its inputs and its parameters, among them "dtype", the dtype of the (first) output.
+
+
+def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    if x.dtype.kind == "f":
+        return x / y
+    floor = x // y
+    return floor + ((floor < 0) & (floor * y != x))  # integers: towards zero
+
+
+def _convert(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if x.dtype.kind == "f" and dtype.kind in "iu":  # XLA saturates, where NumPy leaves the result undefined
+        info = np.iinfo(dtype)
+        wide = np.nan_to_num(np.trunc(x.astype(np.float64)), nan=0.0)
+        inside = np.clip(wide, info.min, np.nextafter(float(info.max) + 1, 0)).astype(dtype)
+        return np.where(wide > info.max, dtype.type(info.max), inside)
+    return x.astype(dtype)
+
+
+def _select(which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
+    result = cases[0]
+    for i, case in enumerate(cases[1:], start=1):
+        result = np.where(which == i, case, result)
+    return result
+
+
+def _each(function: Callable[[float], float]) -> Callable[..., np.ndarray]:
+    """Makes a function of the math module, for which NumPy has no equal, elementwise."""
+    vectorised = np.vectorize(function, otypes=[np.float64])
+    return lambda inputs, params: vectorised(inputs[0])
+
+
+def _round(x: np.ndarray, method: str) -> np.ndarray:
+    return np.rint(x) if method == "TO_NEAREST_EVEN" else np.copysign(np.floor(np.abs(x) + 0.5), x)
+
+
+def _broadcast(x: np.ndarray, shape: Sequence[int], dimensions: Sequence[int]) -> np.ndarray:
+    expanded = [1] * len(shape)
+    for axis, size in zip(dimensions, x.shape, strict=True):
+        expanded[axis] = size
+    return np.broadcast_to(x.reshape(expanded), shape)
+
+
+def _slice(x: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    start, limit = params["start_indices"], params["limit_indices"]
+    strides = params["strides"] or [1] * x.ndim
+    return x[tuple(slice(*bounds) for bounds in zip(start, limit, strides, strict=True))]
+
+
+def _window(x: np.ndarray, start: Sequence[np.ndarray], sizes: Sequence[int]) -> tuple[slice, ...]:
+    """A window of `sizes` at `start`, moved inside `x` as XLA does."""
+    firsts = [min(max(int(s), 0), n - size) for s, n, size in zip(start, x.shape, sizes, strict=True)]
+    return tuple(slice(first, first + size) for first, size in zip(firsts, sizes, strict=True))
+
+
+def _update_slice(x: np.ndarray, update: np.ndarray, *start: np.ndarray) -> np.ndarray:
+    result = x.copy()
+    result[_window(x, start, update.shape)] = update
+    return result
+
+
+def _pad(x: np.ndarray, value: Any, config: Sequence[Sequence[int]]) -> np.ndarray:
+    """Puts `interior` values between entries, then `low` and `high` around them; negative ones cut off."""
+    for axis, (low, high, interior) in enumerate(config):
+        size = x.shape[axis]
+        spread = size + max(size - 1, 0) * interior
+        shape = list(x.shape)
+        shape[axis] = spread + max(low, 0) + max(high, 0)
+        padded = np.full(shape, value, x.dtype)
+        index = [slice(None)] * x.ndim
+        index[axis] = slice(max(low, 0), max(low, 0) + spread, interior + 1)
+        padded[tuple(index)] = x
+        index[axis] = slice(max(-low, 0), shape[axis] - max(-high, 0))
+        x = padded[tuple(index)]
+    return x
+
+
+def _windows(x: np.ndarray, sizes: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> np.ndarray:
+    """All windows over the trailing len(sizes) axes: [..., positions …, entries …], without a copy."""
+    axes = tuple(range(x.ndim - len(sizes), x.ndim))
+    reach = tuple((size - 1) * step + 1 for size, step in zip(sizes, dilation, strict=True))
+    every = np.lib.stride_tricks.sliding_window_view(x, reach, axis=axes)  # pyright: ignore[reportCallIssue,reportArgumentType]
+    index = (..., *(slice(None, None, s) for s in strides), *(slice(None, None, d) for d in dilation))
+    return every[index]
+
+
+def _reduce_window(
+    x: np.ndarray, params: Mapping[str, Any], reduce: Callable[..., np.ndarray], start: Any
+) -> np.ndarray:
+    config = [
+        (low, high, base - 1) for (low, high), base in zip(params["padding"], params["base_dilation"], strict=True)
+    ]
+    windows = _windows(
+        _pad(x, start, config), params["window_dimensions"], params["window_strides"], params["window_dilation"]
+    )
+    return reduce(windows, axis=tuple(range(x.ndim, 2 * x.ndim)))
+
+
+def _lowest(dtype: np.dtype) -> Any:
+    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+
+
+def _highest(dtype: np.dtype) -> Any:
+    return np.inf if dtype.kind == "f" else np.iinfo(dtype).max
+
+
+def _dot(x: np.ndarray, y: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    (x_sum, y_sum), (x_batch, y_batch) = params["dimension_numbers"]
+    x_free = [axis for axis in range(x.ndim) if axis not in (*x_sum, *x_batch)]
+    y_free = [axis for axis in range(y.ndim) if axis not in (*y_sum, *y_batch)]
+    batch = [x.shape[axis] for axis in x_batch]
+    summed = math.prod(x.shape[axis] for axis in x_sum)
+    left = x.transpose(*x_batch, *x_free, *x_sum).reshape(*batch, -1, summed)
+    right = y.transpose(*y_batch, *y_sum, *y_free).reshape(*batch, summed, -1)
+    product = np.matmul(left.astype(params["dtype"], copy=False), right.astype(params["dtype"], copy=False))
+    return product.reshape(*batch, *(x.shape[axis] for axis in x_free), *(y.shape[axis] for axis in y_free))
+
+
+def _convolve(x: np.ndarray, kernel: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    x_axes, kernel_axes, out_axes = params["dimension_numbers"]
+    groups = params["feature_group_count"]
+    x = x.astype(params["dtype"], copy=False).transpose(x_axes)  # [N, C, *space]
+    kernel = kernel.astype(params["dtype"], copy=False).transpose(kernel_axes)  # [O, C / groups, *window]
+    config = [
+        (low, high, dilation - 1)
+        for (low, high), dilation in zip(params["padding"], params["lhs_dilation"], strict=True)
+    ]
+    x = _pad(x, 0, [(0, 0, 0), (0, 0, 0), *config])
+    windows = _windows(x, kernel.shape[2:], params["window_strides"], params["rhs_dilation"])
+    space = x.ndim - 2
+    axes = ([1, *range(2 + space, 2 + 2 * space)], [1, *range(2, 2 + space)])
+    parts = [  # each [N, *space, O / groups]
+        np.tensordot(part, weights, axes)
+        for part, weights in zip(np.split(windows, groups, 1), np.split(kernel, groups, 0), strict=True)
+    ]
+    out = np.moveaxis(np.concatenate(parts, -1), -1, 1)
+    return out.transpose(np.argsort(out_axes))
+
+
+def _positions(shape: Sequence[int], indices: np.ndarray, rank: int, params: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Where gather reads, or scatter writes, in an operand of `shape`.
+
+    Returns:
+        One index array for each axis of the operand, each broadcastable to the result (gather) or the updates
+        (scatter), of `rank` axes; and whether the windows lie inside, in that full shape.
+    """
+    window_axes, sizes = params["window_axes"], params["slice_sizes"]
+    batch_axes = [axis for axis in range(rank) if axis not in window_axes]
+    batch_shape = indices.shape[:-1]
+    kept = [axis for axis in range(len(shape)) if axis not in (*params["dropped_axes"], *params["operand_batch"])]
+
+    def place(values: np.ndarray) -> np.ndarray:
+        expanded = [1] * rank
+        for axis, size in zip(batch_axes, batch_shape, strict=True):
+            expanded[axis] = size
+        return np.broadcast_to(values, batch_shape).reshape(expanded)
+
+    inside = place(np.asarray(True))
+    positions = []
+    for axis, size in enumerate(shape):
+        if axis in params["index_axes"]:
+            start = place(indices[..., params["index_axes"].index(axis)].astype(np.int64))
+            inside = inside & (start >= 0) & (start <= size - sizes[axis])
+            start = np.clip(start, 0, size - sizes[axis])
+        elif axis in params["operand_batch"]:
+            batch_axis = params["indices_batch"][params["operand_batch"].index(axis)]
+            start = place(np.arange(size).reshape([-1 if i == batch_axis else 1 for i in range(len(batch_shape))]))
+        else:
+            start = np.asarray(0)
+        if axis in kept:
+            across = [1] * rank
+            across[window_axes[kept.index(axis)]] = -1
+            start = start + np.arange(sizes[axis]).reshape(across)
+        positions.append(start)
+    full = list(inside.shape)
+    for axis, operand_axis in zip(window_axes, kept, strict=True):
+        full[axis] = sizes[operand_axis]
+    return tuple(positions), np.broadcast_to(inside, full)
+
+
+def _gather(x: np.ndarray, indices: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    rank = indices.ndim - 1 + len(params["window_axes"])
+    positions, inside = _positions(x.shape, indices, rank, params)
+    found = np.broadcast_to(x[positions], inside.shape)
+    if "fill" not in params:
+        return found
+    fill = params["fill"]
+    return np.where(inside, found, np.asarray(float(fill) if isinstance(fill, str) else fill, x.dtype))
+
+
+def _scatter(x: np.ndarray, indices: np.ndarray, updates: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    positions, inside = _positions(x.shape, indices, updates.ndim, params)
+    inside = inside if params["drop"] else np.ones_like(inside)
+    chosen = tuple(np.broadcast_to(p, updates.shape)[inside] for p in positions)
+    result = x.copy()
+    if params["add"]:
+        np.add.at(result, chosen, updates[inside])
+    else:
+        result[chosen] = updates[inside]
+    return result
+
+
+def _accumulate(function: np.ufunc) -> Callable[..., np.ndarray]:
+    def run(inputs: Sequence[np.ndarray], params: Mapping[str, Any]) -> np.ndarray:
+        step = slice(None, None, -1 if params["reverse"] else 1)
+        index = (*(slice(None),) * params["axis"], step)
+        return function.accumulate(inputs[0][index], axis=params["axis"])[index]
+
+    return run
+
+
+def _sort(inputs: Sequence[np.ndarray], params: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    order = np.argsort(inputs[0], axis=params["dimension"], kind="stable")
+    return tuple(np.take_along_axis(x, order, params["dimension"]) for x in inputs)
+
+
+def _iota(params: Mapping[str, Any]) -> np.ndarray:
+    shape, axis = params["shape"], params["dimension"]
+    across = [1] * len(shape)
+    across[axis] = shape[axis]
+    return np.broadcast_to(np.arange(shape[axis], dtype=params["dtype"]).reshape(across), shape)
+
+
+def _ufunc(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda inputs, params: function(*inputs)
+
+
+def _reduce(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda inputs, params: function(inputs[0], axis=tuple(params["axes"]))
+
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    **{
+        name: _ufunc(function)
+        for name, function in {
+            "sin": np.sin,
+            "cos": np.cos,
+            "tan": np.tan,
+            "sinh": np.sinh,
+            "cosh": np.cosh,
+            "tanh": np.tanh,
+            "exp": np.exp,
+            "exp2": np.exp2,
+            "expm1": np.expm1,
+            "log": np.log,
+            "log1p": np.log1p,
+            "sqrt": np.sqrt,
+            "cbrt": np.cbrt,
+            "square": np.square,
+            "floor": np.floor,
+            "ceil": np.ceil,
+            "sign": np.sign,
+            "abs": np.abs,
+            "nextafter": np.nextafter,
+            "add": np.add,
+            "add_any": np.add,
+            "sub": np.subtract,
+            "mul": np.multiply,
+            "div": _divide,
+            "rem": np.fmod,
+            "pow": np.power,
+            "max": np.maximum,
+            "min": np.minimum,
+            "neg": np.negative,
+            "not": np.invert,
+            "and": np.bitwise_and,
+            "or": np.bitwise_or,
+            "xor": np.bitwise_xor,
+            "shift_left": np.left_shift,
+            "shift_right_arithmetic": np.right_shift,
+            "eq": np.equal,
+            "ne": np.not_equal,
+            "lt": np.less,
+            "le": np.less_equal,
+            "gt": np.greater,
+            "ge": np.greater_equal,
+            "asin": np.arcsin,
+            "acos": np.arccos,
+            "atan": np.arctan,
+            "asinh": np.arcsinh,
+            "acosh": np.arccosh,
+            "atanh": np.arctanh,
+            "atan2": np.arctan2,
+            "is_finite": np.isfinite,
+            "rsqrt": lambda x: 1 / np.sqrt(x),
+            "logistic": lambda x: 1 / (1 + np.exp(-x)),
+            "select_n": _select,
+            "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high),
+            "dynamic_update_slice": _update_slice,
+        }.items()
+    },
+    "erf": _each(math.erf),
+    "erfc": _each(math.erfc),
+    "lgamma": _each(math.lgamma),
+    "integer_pow": lambda inputs, p: inputs[0] ** p["y"],
+    "round": lambda inputs, p: _round(inputs[0], p["rounding_method"]),
+    "convert_element_type": lambda inputs, p: _convert(inputs[0], p["dtype"]),
+    "bitcast_convert_type": lambda inputs, p: np.ascontiguousarray(inputs[0]).view(p["dtype"]).reshape(inputs[0].shape),
+    "iota": lambda inputs, p: _iota(p),
+    "broadcast_in_dim": lambda inputs, p: _broadcast(inputs[0], p["shape"], p["broadcast_dimensions"]),
+    "reshape": lambda inputs, p: inputs[0].reshape(p["new_sizes"]),
+    "transpose": lambda inputs, p: inputs[0].transpose(p["permutation"]),
+    "squeeze": lambda inputs, p: np.squeeze(inputs[0], tuple(p["dimensions"])),
+    "rev": lambda inputs, p: np.flip(inputs[0], tuple(p["dimensions"])),
+    "concatenate": lambda inputs, p: np.concatenate(inputs, p["dimension"]),
+    "stack": lambda inputs, p: np.stack(inputs, p["axis"]),
+    "unstack": lambda inputs, p: list(np.moveaxis(inputs[0], p["axis"], 0)),
+    "tile": lambda inputs, p: np.tile(inputs[0], p["reps"]),
+    "split": lambda inputs, p: np.split(inputs[0], np.cumsum(p["sizes"])[:-1], p["axis"]),
+    "slice": lambda inputs, p: _slice(inputs[0], p),
+    "dynamic_slice": lambda inputs, p: inputs[0][_window(inputs[0], inputs[1:], p["slice_sizes"])],
+    "gather": lambda inputs, p: _gather(inputs[0], inputs[1], p),
+    "scatter": lambda inputs, p: _scatter(inputs[0], inputs[1], inputs[2], p),
+    "pad": lambda inputs, p: _pad(inputs[0], inputs[1], p["padding_config"]),
+    "dot_general": lambda inputs, p: _dot(inputs[0], inputs[1], p),
+    "conv_general_dilated": lambda inputs, p: _convolve(inputs[0], inputs[1], p),
+    "reduce_sum": _reduce(np.sum),
+    "reduce_prod": _reduce(np.prod),
+    "reduce_max": _reduce(np.max),
+    "reduce_min": _reduce(np.min),
+    "reduce_and": _reduce(np.bitwise_and.reduce),
+    "reduce_or": _reduce(np.bitwise_or.reduce),
+    "argmax": lambda inputs, p: np.argmax(inputs[0], p["axes"][0]),
+    "argmin": lambda inputs, p: np.argmin(inputs[0], p["axes"][0]),
+    "reduce_window_sum": lambda inputs, p: _reduce_window(inputs[0], p, np.sum, 0),
+    "reduce_window_max": lambda inputs, p: _reduce_window(inputs[0], p, np.max, _lowest(inputs[0].dtype)),
+    "reduce_window_min": lambda inputs, p: _reduce_window(inputs[0], p, np.min, _highest(inputs[0].dtype)),
+    "cumsum": _accumulate(np.add),
+    "cumprod": _accumulate(np.multiply),
+    "cummax": _accumulate(np.maximum),
+    "cummin": _accumulate(np.minimum),
+    "cumlogsumexp": _accumulate(np.logaddexp),
+    "sort": _sort,
+}
+
+
+# ---------------------------------------------------------------------------------------------------------- running
+
+
+class PortablePolicy:
+    """A policy read by `load`. It acts on one observation at a time and keeps no state of its own.
+
+    Attributes:
+        meta: what `export` was told about it, e.g. {"agent": "dqn", "env": "CartPole-v1"}.
+        observation_space: as JSON: {"kind": "discrete", "n"}, {"kind": "multi_discrete", "nvec"}, {"kind": "box",
+            "low", "high", "shape", "dtype"}, {"kind": "dict", "spaces": {name: …}} or {"kind": "tuple", "spaces": […]}.
+        action_space: the same.
+        weights: {name in the agent's state: array}.
+        memory: the memory at the start of an episode, a tuple of arrays; () for feed-forward policies.
+    """
+
+    def __init__(self, graph: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes what a file holds; use `load`."""
+        self.meta: dict[str, Any] = dict(graph["meta"])
+        self.observation_space: dict[str, Any] = graph["observation_space"]
+        self.action_space: dict[str, Any] = graph["action_space"]
+        self.weights = {name: arrays[name] for name, _ in graph["weights"]}
+        self.memory = tuple(arrays[name] for name, _ in graph["memory"])
+        self._memory_slots = [slot for _, slot in graph["memory"]]
+        self._obs_slots: list[int] = graph["observation"]
+        self._action_slots: list[int] = graph["action"]
+        self._action_structure = graph["action_structure"]
+        self._next_slots: list[int] = graph["next_memory"]
+
+        known: dict[int, np.ndarray] = {slot: arrays[name] for name, slot in graph["weights"]}
+        for slot, value, dtype in graph["literals"]:
+            known[slot] = np.asarray(float(value) if isinstance(value, str) else value, _dtype(dtype))
+        self._steps = []
+        for operation, inputs, outputs, parameters in graph["nodes"]:
+            if operation not in _OPERATIONS:
+                raise ValueError(f"unknown operation {operation!r}")
+            kinds = [(slot, _dtype(dtype)) for slot, dtype, _ in outputs]
+            step = (_OPERATIONS[operation], inputs, kinds, {**parameters, "dtype": kinds[0][1]})
+            if all(slot in known for slot in inputs):  # depends on no observation: computed once, here
+                with np.errstate(all="ignore"):
+                    _run(step, known)
+            else:
+                self._steps.append(step)
+        self._known = known
+        self._check(graph)
+
+    def act(self, obs: Any, memory: Any = None) -> tuple[Any, tuple[np.ndarray, ...]]:
+        """Chooses the action for one observation.
+
+        Args:
+            obs: an element of the observation space, without batch axis.
+            memory: what the last call of this episode returned; None at its start.
+
+        Returns:
+            (action, memory): the action is an element of the action space (a NumPy scalar if it is Discrete); the
+            memory is for the next call.
+
+        Raises:
+            ValueError: `obs` does not fit the observation space, or `memory` is not this policy's.
+        """
+        leaves = _leaves(self.observation_space, obs, "observation")
+        memory = self.memory if memory is None else memory
+        if len(memory) != len(self.memory) or any(
+            np.shape(given) != own.shape for given, own in zip(memory, self.memory, strict=True)
+        ):
+            raise _error("this memory is not one that this policy returned.")
+        values = self._evaluate(leaves, memory)
+        actions = [values[slot][0] for slot in self._action_slots]
+        return _build(self._action_structure, iter(actions)), tuple(values[slot][0] for slot in self._next_slots)
+
+    def _evaluate(self, leaves: Sequence[np.ndarray], memory: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
+        values = dict(self._known)
+        values.update(zip(self._obs_slots, (leaf[None] for leaf in leaves), strict=True))
+        values.update(
+            (slot, np.asarray(given, own.dtype)[None])
+            for slot, given, own in zip(self._memory_slots, memory, self.memory, strict=True)
+        )
+        with np.errstate(all="ignore"):  # infinities and NaNs are values here, as they are in XLA
+            for step in self._steps:
+                _run(step, values)
+        return values
+
+    def _check(self, graph: Mapping[str, Any]) -> None:
+        """Runs once on zeros: every value must have the shape that the file says it has."""
+        values = self._evaluate(_zeros(self.observation_space), self.memory)
+        for operation, _, outputs, _ in graph["nodes"]:
+            for slot, _, shape in outputs:
+                if values[slot].shape != tuple(shape):
+                    raise ValueError(f"{operation} gives {values[slot].shape} where {tuple(shape)} is declared")
+        _build(self._action_structure, iter([values[slot][0] for slot in self._action_slots]))
+        for slot in self._next_slots:
+            values[slot][0]
+
+
+def load(path: str | Path) -> PortablePolicy:
+    """Reads a policy that `export` wrote.
+
+    Raises:
+        ValueError: the file is missing, damaged, of a later version or no policy (within the package: InputError).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise _error(f"there is no policy file at {path}.")
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        text = arrays.pop(_GRAPH).tobytes().decode("utf-8")
+        graph = json.loads(text)
+        known = isinstance(graph, dict) and graph.get("format") == FORMAT
+    except Exception as error:  # zip, NumPy header, UTF-8 or JSON: whatever is wrong, it is not what `export` wrote
+        raise _error(f"{path} is damaged or no policy file ({type(error).__name__}: {error}).") from error
+    if not known:
+        raise _error(f"{path} is no policy file: it does not say that its format is {FORMAT!r}.")
+    if graph.get("version") != VERSION:
+        raise _error(f"{path} is a policy file of version {graph.get('version')}; this program reads {VERSION}.")
+    try:
+        return PortablePolicy(graph, arrays)
+    except Exception as error:  # an inconsistent graph can fail in any operation
+        raise _error(f"{path} is damaged: its graph cannot be run ({type(error).__name__}: {error}).") from error
+
+
+def _run(step: tuple[Any, ...], values: dict[int, np.ndarray]) -> None:
+    operation, inputs, outputs, params = step
+    result = operation([values[slot] for slot in inputs], params)
+    results = result if isinstance(result, list | tuple) else (result,)
+    for (slot, dtype), value in zip(outputs, results, strict=True):
+        values[slot] = np.asarray(value, dtype)
+
+
+def _dtype(name: str) -> np.dtype:
+    if name not in _DTYPES and name != "float16":
+        raise ValueError(f"unknown dtype {name!r}")
+    return np.dtype(name)
+
+
+def _leaves(space: Mapping[str, Any], x: Any, name: str) -> list[np.ndarray]:
+    """Flattens `x`, checked against `space`, in the order in which JAX flattens it: dicts by sorted name."""
+    kind = space["kind"]
+    if kind == "dict":
+        parts = space["spaces"]
+        if not isinstance(x, Mapping) or set(x) != set(parts):
+            raise _error(f"{name} must be a dict of {', '.join(sorted(parts))}.")
+        return [leaf for key in sorted(parts) for leaf in _leaves(parts[key], x[key], f"{name}[{key!r}]")]
+    if kind == "tuple":
+        parts = space["spaces"]
+        if not isinstance(x, tuple | list) or len(x) != len(parts):
+            raise _error(f"{name} must be a tuple of {len(parts)}.")
+        return [leaf for i, part in enumerate(parts) for leaf in _leaves(part, x[i], f"{name}[{i}]")]
+    value, (shape, dtype) = np.asarray(x), _shape_dtype(space)
+    if value.shape != shape:
+        raise _error(f"{name} must have shape {shape}, not {value.shape}; a single one, without batch axis.")
+    if value.dtype.kind not in ("biu" if dtype.kind in "biu" else "biuf"):
+        raise _error(f"{name} must be {dtype}, not {value.dtype}.")
+    if kind != "box" and not np.all((value >= 0) & (value < np.asarray(space["n" if kind == "discrete" else "nvec"]))):
+        raise _error(f"{name} {value.tolist()} is outside its space {dict(space)}.")
+    return [value.astype(dtype)]
+
+
+def _shape_dtype(space: Mapping[str, Any]) -> tuple[tuple[int, ...], np.dtype]:
+    if space["kind"] == "box":
+        return tuple(space["shape"]), _dtype(space["dtype"])
+    return (() if space["kind"] == "discrete" else (len(space["nvec"]),)), np.dtype(np.int32)
+
+
+def _zeros(space: Mapping[str, Any]) -> list[np.ndarray]:
+    if space["kind"] == "dict":
+        return [leaf for key in sorted(space["spaces"]) for leaf in _zeros(space["spaces"][key])]
+    if space["kind"] == "tuple":
+        return [leaf for part in space["spaces"] for leaf in _zeros(part)]
+    return [np.zeros(*_shape_dtype(space))]
+
+
+def _build(structure: Any, leaves: Any) -> Any:
+    """Puts leaves back into the dicts and tuples of `structure`, in which None stands for a leaf."""
+    if structure is None:
+        return next(leaves)
+    if isinstance(structure, dict):
+        return {key: _build(structure[key], leaves) for key in sorted(structure)}
+    return tuple(_build(part, leaves) for part in structure)
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # under which name a call keeps what it calls
+_INLINED = (
+    *("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"),
+    *("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"),
+)
+_IDENTITIES = ("copy", "copy_p", "stop_gradient", "sharding_constraint", "optimization_barrier")
+_LONGEST_SCAN = 256  # steps that are unrolled into the graph
+_SUMMED = ("axes",)
+_POOLED = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
+_RUNNING = ("axis", "reverse")
+# What of a primitive's parameters the file keeps; the rest are hints to the compiler.
+_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "integer_pow": ("y",),
+    "round": ("rounding_method",),
+    "iota": ("shape", "dimension"),
+    "broadcast_in_dim": ("shape", "broadcast_dimensions"),
+    "reshape": ("new_sizes",),
+    "transpose": ("permutation",),
+    "squeeze": ("dimensions",),
+    "rev": ("dimensions",),
+    "concatenate": ("dimension",),
+    "stack": ("axis",),
+    "unstack": ("axis",),
+    "tile": ("reps",),
+    "split": ("sizes", "axis"),
+    "slice": ("start_indices", "limit_indices", "strides"),
+    "dynamic_slice": ("slice_sizes",),
+    "pad": ("padding_config",),
+    "dot_general": ("dimension_numbers",),
+    "conv_general_dilated": (
+        "window_strides",
+        "padding",
+        "lhs_dilation",
+        "rhs_dilation",
+        "dimension_numbers",
+        "feature_group_count",
+    ),
+    **dict.fromkeys(("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_and", "reduce_or"), _SUMMED),
+    **dict.fromkeys(("argmax", "argmin"), _SUMMED),
+    **dict.fromkeys(("reduce_window_sum", "reduce_window_max", "reduce_window_min"), _POOLED),
+    **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"), _RUNNING),
+    "sort": ("dimension",),
+}
+
+
+def export(
+    path: str | Path,
+    policy_fn: Callable[[Any], Any],
+    state: Any,
+    obs_space: Any,
+    action_space: Any,
+    memory: Any = None,
+    meta: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes the policy of one run as a portable file.
+
+    Args:
+        path: the `.npz` to write; it is replaced as a whole.
+        policy_fn: (state) -> Policy, an agent's `policy`: deterministic, made of operations that the graph knows.
+        state: the agent's state of ONE run, without run axis.
+        obs_space: the space of observations (`envs.spaces`).
+        action_space: the space of actions.
+        memory: the policy's memory at the start of an episode, without batch axis; None: `policy_fn(state).memory`.
+        meta: whatever JSON can hold that says what it is: agent, environment, step ….
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: the policy draws random numbers, or uses an operation or dtype that NumPy cannot run here (it is
+            named); its actions do not fit the action space; the file cannot be written.
+    """
+    import jax
+
+    from jaxrl.results import plain
+
+    if memory is None:
+        memory = policy_fn(state).memory
+    spaces = describe_space(obs_space), describe_space(action_space)
+
+    def batch_of_one(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)
+
+    def act(state: Any, key: Any, obs: Any, memory: Any) -> tuple[Any, Any]:
+        action, memory, _ = policy_fn(state).act(key, obs, memory)
+        return action, memory
+
+    memory = jax.tree.map(lambda leaf: np.asarray(jax.numpy.asarray(leaf)), memory)
+    arguments = (state, jax.random.key(0), _structs(obs_space), jax.tree.map(batch_of_one, memory))
+    closed, (action_shape, memory_shape) = jax.make_jaxpr(act, return_shape=True)(*arguments)
+    _check_outputs(action_shape, action_space, memory_shape, arguments[3])
+
+    graph = _Graph()
+    paths, _ = jax.tree_util.tree_flatten_with_path(state)
+    state_slots = [graph.value(leaf) for _, leaf in paths]
+    key_slot = graph.value(arguments[1])
+    obs_slots = [graph.value(leaf) for leaf in jax.tree.leaves(arguments[2])]
+    memory_slots = [graph.value(leaf) for leaf in jax.tree.leaves(arguments[3])]
+    const_slots = [graph.value(const) for const in closed.consts]
+    outputs = graph.inline(closed.jaxpr, const_slots, [*state_slots, key_slot, *obs_slots, *memory_slots])
+    live = graph.prune(outputs)
+    if key_slot in live:
+        raise _error(
+            "this policy draws random numbers, so a portable file cannot hold it: "
+            f"its action depends on {graph.first_user(key_slot)}. Export a deterministic policy."
+        )
+    graph.check()
+
+    arrays: dict[str, np.ndarray] = {}
+
+    def keep(name: str, array: Any, slot: int) -> list[Any]:
+        while name in arrays or name == _GRAPH:
+            name += "_"
+        arrays[name] = np.asarray(array)
+        _numpy_dtype(name, arrays[name].dtype)
+        return [name, slot]
+
+    sources = [
+        (jax.tree_util.keystr(route, simple=True, separator=".") or "state", leaf, slot)
+        for (route, leaf), slot in zip(paths, state_slots, strict=True)
+    ] + [(f"constant.{i}", const, slot) for i, (const, slot) in enumerate(zip(closed.consts, const_slots, strict=True))]
+    sources += [(f"constant.{len(closed.consts) + i}", const, slot) for i, (slot, const) in enumerate(graph.constants)]
+    weights = []
+    for name, leaf, slot in sources:
+        if slot in live:
+            if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                raise _error(f"this policy draws random numbers from {name} of the state; export a deterministic one.")
+            weights.append(keep(name, leaf, slot))
+    memories = [
+        keep(f"memory.{i}", leaf, slot)
+        for i, (leaf, slot) in enumerate(zip(jax.tree.leaves(memory), memory_slots, strict=True))
+    ]
+    actions = len(jax.tree.leaves(action_shape))
+    description = {
+        "format": FORMAT,
+        "version": VERSION,
+        "meta": plain(meta or {}),
+        "observation_space": spaces[0],
+        "action_space": spaces[1],
+        "weights": weights,
+        "memory": memories,
+        "literals": [literal for literal in graph.literals if literal[0] in live],
+        "observation": obs_slots,
+        "nodes": graph.nodes,
+        "action": outputs[:actions],
+        "action_structure": _structure(spaces[1]),
+        "next_memory": outputs[actions:],
+    }
+    text = json.dumps(description)
+    arrays[_GRAPH] = np.frombuffer(text.encode("utf-8"), np.uint8)
+    return _write(Path(path), arrays)
+
+
+def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in arrays.items():
+                # A fixed date: the same policy makes the same bytes.
+                entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(entry, "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _error(f"cannot write the policy file {path}: {error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return path
+
+
+def describe_space(space: Any) -> dict[str, Any]:
+    """Returns a space of `envs.spaces` as JSON; the kinds are listed at `PortablePolicy`.
+
+    Infinite bounds are the texts "inf" and "-inf", which JSON numbers cannot be.
+    """
+    if isinstance(space, Mapping):
+        return {"kind": "dict", "spaces": {name: describe_space(space[name]) for name in sorted(space)}}
+    if isinstance(space, tuple):
+        return {"kind": "tuple", "spaces": [describe_space(part) for part in space]}
+    if hasattr(space, "nvec"):
+        return {"kind": "multi_discrete", "nvec": [int(n) for n in space.nvec]}
+    if hasattr(space, "n"):
+        return {"kind": "discrete", "n": int(space.n)}
+
+    def bound(value: Any) -> Any:
+        if isinstance(value, list | tuple | np.ndarray) and np.ndim(value):
+            return [bound(inner) for inner in value]
+        number = np.asarray(value).item()
+        return number if np.isfinite(number) else str(float(number))
+
+    return {
+        "kind": "box",
+        "low": bound(space.low),
+        "high": bound(space.high),
+        "shape": [int(n) for n in space.shape],
+        "dtype": np.dtype(space.dtype).name,
+    }
+
+
+def _structure(space: Mapping[str, Any]) -> Any:
+    if space["kind"] == "dict":
+        return {name: _structure(part) for name, part in space["spaces"].items()}
+    return [_structure(part) for part in space["spaces"]] if space["kind"] == "tuple" else None
+
+
+def _structs(space: Any) -> Any:
+    """A batch of one element of `space`, as shapes and dtypes."""
+    import jax
+
+    if isinstance(space, Mapping):
+        return {name: _structs(part) for name, part in space.items()}
+    if isinstance(space, tuple):
+        return tuple(_structs(part) for part in space)
+    return jax.ShapeDtypeStruct((1, *space.shape), space.dtype)
+
+
+def _check_outputs(action: Any, action_space: Any, memory_after: Any, memory_before: Any) -> None:
+    import jax
+
+    def shapes(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf.shape, tree), jax.tree.structure(tree)
+
+    if shapes(action) != shapes(_structs(action_space)):
+        raise _error(
+            f"this policy's actions {jax.tree.map(lambda leaf: str(leaf.shape), action)} (a batch of one) do not fit "
+            f"the action space {describe_space(action_space)}."
+        )
+    if shapes(memory_after) != shapes(memory_before):
+        raise _error("this policy returns a memory of another structure or shape than it was given.")
+
+
+def _numpy_dtype(what: str, dtype: Any) -> None:
+    name = str(dtype)
+    if name not in _DTYPES and name != "float16":
+        raise _error(f"a portable policy cannot hold {what}: it is {name}, which NumPy does not have.")
+
+
+class _Graph:
+    """The graph while it is written: calls inlined, loops of known length unrolled."""
+
+    def __init__(self) -> None:
+        self.nodes: list[list[Any]] = []  # [operation, inputs, [[slot, dtype, shape], …], parameters]
+        self.literals: list[list[Any]] = []  # [slot, value, dtype]
+        self.constants: list[tuple[int, np.ndarray]] = []  # arrays that the trace holds
+        self._literal_slots: dict[tuple[str, str], int] = {}
+        self._users: dict[int, str] = {}
+        self._next = 0
+        self._avals: dict[int, tuple[str, list[int]]] = {}
+
+    def value(self, like: Any) -> int:
+        """A new value with the shape and dtype of `like`."""
+        slot = self._next
+        self._next += 1
+        self._avals[slot] = (str(like.dtype), [int(n) for n in like.shape])
+        return slot
+
+    def literal(self, value: Any, dtype: Any) -> int:
+        """A value that is known already; scalars become part of the JSON, once each, and arrays go beside it."""
+        is_key = not isinstance(dtype, np.dtype)
+        array = value if is_key else np.asarray(value, dtype)
+        if array.ndim or is_key:
+            slot = self.value(array)
+            self.constants.append((slot, array))
+            return slot
+        item = array.item()
+        written = item if np.isfinite(item) else str(item)
+        known = (str(array.dtype), repr(written))
+        if known not in self._literal_slots:
+            self._literal_slots[known] = self.value(array)
+            self.literals.append([self._literal_slots[known], written, str(array.dtype)])
+        return self._literal_slots[known]
+
+    def add(
+        self, operation: str, inputs: Sequence[int], likes: Sequence[Any], parameters: Mapping[str, Any]
+    ) -> list[int]:
+        slots = [self.value(like) for like in likes]
+        outputs = [[slot, *self._avals[slot]] for slot in slots]
+        self.nodes.append([operation, list(inputs), outputs, _jsonable(parameters)])
+        return slots
+
+    def inline(self, jaxpr: Any, consts: Sequence[int], arguments: Sequence[int]) -> list[int]:
+        """Appends the equations of `jaxpr`; returns the values of its results."""
+        from jax.extend.core import Literal
+
+        env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
+
+        def read(atom: Any) -> int:
+            if not isinstance(atom, Literal):
+                return env[atom]
+            aval: Any = atom.aval
+            return self.literal(atom.val, aval.dtype)
+
+        for equation in jaxpr.eqns:
+            inputs = [read(atom) for atom in equation.invars]
+            env.update(zip(equation.outvars, self._equation(equation, inputs), strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def _call(self, called: Any, arguments: Sequence[int]) -> list[int]:
+        if not hasattr(called, "consts"):  # an open jaxpr
+            return self.inline(called, (), arguments)
+        return self.inline(called.jaxpr, [self.literal(c, c.dtype) for c in called.consts], arguments)
+
+    def _equation(self, equation: Any, inputs: list[int]) -> list[int]:
+        name, params = equation.primitive.name, equation.params
+        likes = [var.aval for var in equation.outvars]
+        if name in _IDENTITIES:
+            return inputs
+        if name in _INLINED:
+            return self._call(next(params[key] for key in _CALLS if key in params), inputs)
+        if name == "scan" and params["length"] <= _LONGEST_SCAN:
+            return self._scan(params, inputs, likes)
+        if name == "cond":  # without effects both branches can be computed
+            results = [self._call(branch, inputs[1:]) for branch in params["branches"]]
+            return [
+                self.add("select_n", [inputs[0], *cases], [like], {})[0]
+                for cases, like in zip(zip(*results, strict=True), likes, strict=True)
+            ]
+        if name in ("gather", "scatter", "scatter-add", "scatter_add"):
+            operation = "gather" if name == "gather" else "scatter"
+            return self.add(operation, inputs, likes, _indexing(name, params, equation))
+        if name == "reduce_precision":
+            info = np.finfo(likes[0].dtype)
+            if params["exponent_bits"] >= info.iexp and params["mantissa_bits"] >= info.nmant:
+                return inputs
+        kept = {parameter: params[parameter] for parameter in _PARAMETERS.get(name, ()) if parameter in params}
+        # Unsupported operations are kept too, and refused only if the action turns out to depend on them.
+        return self.add(name if _supported(name, params, equation) else f"unsupported {name}", inputs, likes, kept)
+
+    def _scan(self, params: Mapping[str, Any], inputs: list[int], likes: Sequence[Any]) -> list[int]:
+        length, body = params["length"], params["jaxpr"]
+        split = params["num_consts"], params["num_consts"] + params["num_carry"]
+        consts, carry, xs = inputs[: split[0]], inputs[split[0] : split[1]], inputs[split[1] :]
+        order = range(length - 1, -1, -1) if params["reverse"] else range(length)
+        stacks: dict[int, list[int]] = {}
+        for i in order:
+            entries = []
+            for x, var in zip(xs, body.jaxpr.invars[split[1] :], strict=True):
+                shape = self._avals[x][1]
+                bounds = {"start_indices": [i] + [0] * (len(shape) - 1), "limit_indices": [i + 1, *shape[1:]]}
+                row = _Like([1, *shape[1:]], var.aval.dtype)
+                part = self.add("slice", [x], [row], {**bounds, "strides": None})
+                entries += self.add("squeeze", part, [var.aval], {"dimensions": [0]})
+            results = self._call(body, [*consts, *carry, *entries])
+            carry, stacks[i] = results[: len(carry)], results[len(carry) :]
+        stacked = []
+        for j, like in enumerate(likes[len(carry) :]):
+            rows = []
+            for i in range(length):
+                row = _Like([1, *like.shape[1:]], like.dtype)
+                rows += self.add("reshape", [stacks[i][j]], [row], {"new_sizes": row.shape})
+            stacked += (
+                self.add("concatenate", rows, [like], {"dimension": 0})
+                if rows
+                else [self.literal(np.zeros(like.shape, like.dtype), like.dtype)]
+            )
+        return [*carry, *stacked]
+
+    def prune(self, outputs: Sequence[int]) -> set[int]:
+        """Drops what the outputs do not depend on; returns the values that remain."""
+        live, kept = set(outputs), []
+        for node in reversed(self.nodes):
+            if any(slot in live for slot, _, _ in node[2]):
+                live.update(node[1])
+                kept.append(node)
+        self.nodes = kept[::-1]
+        for operation, inputs, _, _ in self.nodes:
+            for slot in inputs:
+                self._users.setdefault(slot, operation.removeprefix("unsupported "))
+        return live
+
+    def first_user(self, slot: int) -> str:
+        """The first operation that reads a value."""
+        return self._users.get(slot, "its key")
+
+    def check(self) -> None:
+        """Refuses operations and dtypes that the loader does not have."""
+        for operation, _, outputs, _ in self.nodes:
+            name = operation.removeprefix("unsupported ")
+            if name.startswith("random_") or name in ("threefry2x32", "rng_bit_generator", "rng_uniform"):
+                raise _error(f"this policy draws random numbers ({name}); export a deterministic policy.")
+            if name != operation or name not in _OPERATIONS:
+                raise _error(f"a portable policy cannot hold the operation {name!r}, which this policy uses.")
+            for _, dtype, _ in outputs:
+                _numpy_dtype(f"the result of {name!r}", dtype)
+
+
+class _Like:
+    """A shape and a dtype."""
+
+    def __init__(self, shape: list[int], dtype: Any) -> None:
+        self.shape, self.dtype = shape, dtype
+
+
+def _supported(name: str, params: Mapping[str, Any], equation: Any) -> bool:
+    """Whether the loader has this operation, in the form that it has here."""
+    if name == "conv_general_dilated":
+        return params["batch_group_count"] == 1
+    if name == "reshape":
+        return params["dimensions"] is None
+    if name == "mul":
+        return params.get("out_dtype") is None
+    if name == "sort":
+        return params["num_keys"] == 1
+    if name == "bitcast_convert_type":
+        return equation.invars[0].aval.dtype.itemsize == equation.outvars[0].aval.dtype.itemsize
+    return name in _OPERATIONS
+
+
+def _indexing(name: str, params: Mapping[str, Any], equation: Any) -> dict[str, Any]:
+    """The parameters of gather and scatter in one form."""
+    numbers = params["dimension_numbers"]
+    mode = getattr(params["mode"], "name", str(params["mode"]))
+    if name == "gather":
+        fields: dict[str, Any] = {
+            "window_axes": numbers.offset_dims,
+            "dropped_axes": numbers.collapsed_slice_dims,
+            "index_axes": numbers.start_index_map,
+            "operand_batch": numbers.operand_batching_dims,
+            "indices_batch": numbers.start_indices_batching_dims,
+            "slice_sizes": params["slice_sizes"],
+        }
+        if mode == "FILL_OR_DROP":
+            dtype = np.dtype(equation.outvars[0].aval.dtype)
+            default = {"f": np.nan, "i": _lowest(dtype), "u": _highest(dtype), "b": True}[dtype.kind]
+            fill = np.asarray(default if params["fill_value"] is None else params["fill_value"], dtype).item()
+            fields["fill"] = fill if np.isfinite(fill) else str(fill)
+        return fields
+    operand, _, updates = (atom.aval.shape for atom in equation.invars)
+    dropped = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
+    window = iter(updates[axis] for axis in numbers.update_window_dims)
+    return {
+        "window_axes": numbers.update_window_dims,
+        "dropped_axes": numbers.inserted_window_dims,
+        "index_axes": numbers.scatter_dims_to_operand_dims,
+        "operand_batch": numbers.operand_batching_dims,
+        "indices_batch": numbers.scatter_indices_batching_dims,
+        "slice_sizes": [1 if axis in dropped else next(window) for axis in range(len(operand))],
+        "add": name != "scatter",
+        "drop": mode != "CLIP",
+    }
+
+
+def _jsonable(value: Any) -> Any:
+    """Parameters of a primitive as JSON: numbers, text, lists; enumerations by name."""
+    if isinstance(value, Mapping):
+        return {name: _jsonable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(inner) for inner in value]
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int | np.integer) and not hasattr(value, "name"):
+        return int(value)
+    return str(getattr(value, "name", value))
