@@ -1,9 +1,9 @@
 """Checkpoints of whole runs: every leaf of the state, bit for bit, in units that are complete or not there at all.
 
-A checkpoint is one directory, `<step>` or (when a step is saved again) `<step>.<n>`, that orbax writes under a
-temporary name and renames when everything is in it. Our manifest (what the run is, and path, shape, dtype and CRC-32
-of every leaf) lies inside that directory, so a process that is killed at any moment leaves the checkpoints that were
-complete before. Nothing is pickled.
+A checkpoint is one directory, `<step>` or (when a step is saved again) `<step>.<n>`: the arrays as orbax writes them,
+and `manifest.json` with what the run is, path, shape, dtype and CRC-32 of every leaf, and size and CRC-32 of every
+file. It is made under another name and renamed when everything is in it, so a process that is killed at any moment
+leaves the checkpoints that were complete before. Nothing is pickled.
 """
 
 import json
@@ -25,6 +25,8 @@ from jaxrl.results import plain
 
 FORMAT = 1
 _NAME = re.compile(r"(\d+)(?:\.(\d+))?")
+_MANIFEST = "manifest.json"
+_ARRAYS = "arrays"
 _LISTED = 12  # differences that an error message lists before it only counts them
 
 
@@ -67,13 +69,7 @@ def save(directory: str | Path, state: Any, step: int, identity: Mapping[str, An
         complete = _complete(directory)
         again = complete.get(step)
         target = directory / (str(step) if again is None else f"{step}.{_generation(again) + 1}")
-        import orbax.checkpoint as ocp
-
-        parts: dict[str, Any] = {"manifest": ocp.args.JsonSave({**manifest, "crc32": _json_crc32(manifest)})}
-        if arrays:
-            parts["state"] = ocp.args.PyTreeSave(arrays)
-        with _quiet(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            checkpointer.save(target, ocp.args.Composite(**parts))
+        _write(directory / f"partial-{target.name}", target, arrays, manifest)
         complete[step] = target
         stale = [complete[old] for old in sorted(complete)[:-keep] if old != step]
         for path in [*stale, *([again] if again else [])]:
@@ -117,6 +113,7 @@ def restore(
     _check_identity(source, manifest["identity"], plain(identity))
     paths_and_leaves = _flatten(template)
     _check_leaves(source, manifest["leaves"], [{"path": path, **_describe(leaf)} for path, leaf in paths_and_leaves])
+    _check_files(source, manifest["files"], advice)
     arrays = _read_arrays(source, manifest["leaves"], advice)
     leaves = [_to_jax(array, saved) for array, saved in zip(arrays, manifest["leaves"], strict=True)]
     return jax.tree.unflatten(jax.tree.structure(template), leaves), step
@@ -125,6 +122,24 @@ def restore(
 def steps(directory: str | Path) -> list[int]:
     """Returns the steps of the complete checkpoints in `directory`, ascending; [] if there are none."""
     return sorted(_complete(Path(directory)))
+
+
+def _write(partial: Path, target: Path, arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> None:
+    import orbax.checkpoint as ocp
+
+    partial.mkdir()
+    if arrays:
+        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
+            checkpointer.save(partial / _ARRAYS, arrays)
+    files = {
+        path.relative_to(partial).as_posix(): {"size": path.stat().st_size, "crc32": _file_crc32(path)}
+        for path in sorted(partial.rglob("*"))
+        if path.is_file()
+    }
+    manifest = {**manifest, "files": files}
+    text = json.dumps({**manifest, "crc32": _json_crc32(manifest)}, indent=1)
+    (partial / _MANIFEST).write_text(text, encoding="utf-8")
+    partial.rename(target)
 
 
 def _complete(directory: Path) -> dict[int, Path]:
@@ -156,7 +171,7 @@ def _clear(directory: Path) -> None:
     """Removes what a killed process left behind: unfinished saves and unfinished deletions."""
     newest = _complete(directory)
     for path in directory.iterdir():
-        unfinished = re.fullmatch(r"\d+(\.\d+)?\.orbax-checkpoint-tmp.*|deleted-\d+(\.\d+)?", path.name)
+        unfinished = re.fullmatch(r"(partial|deleted)-\d+(\.\d+)?", path.name)
         match = _NAME.fullmatch(path.name)
         if path.is_dir() and (unfinished or (match and newest[int(match[1])] != path)):
             shutil.rmtree(path)
@@ -208,6 +223,14 @@ def _crc32(array: np.ndarray) -> int:
     return zlib.crc32(array.reshape(-1).view(np.uint8).data) if array.size else 0
 
 
+def _file_crc32(path: Path) -> int:
+    crc32 = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            crc32 = zlib.crc32(block, crc32)
+    return crc32
+
+
 def _json_crc32(value: Any) -> int:
     return zlib.crc32(json.dumps(value, sort_keys=True).encode())
 
@@ -217,19 +240,28 @@ def _damaged(source: Path, what: str, advice: str) -> InputError:
 
 
 def _read_manifest(source: Path, advice: str) -> dict[str, Any]:
-    import orbax.checkpoint as ocp
-
     try:
-        with _quiet(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            manifest = checkpointer.restore(source, ocp.args.Composite(manifest=ocp.args.JsonRestore()))["manifest"]
+        manifest = json.loads((source / _MANIFEST).read_text(encoding="utf-8"))
         crc32 = manifest.pop("crc32")
-    except Exception as error:  # whatever way orbax or the JSON parser fails, the file is not what we wrote
-        raise _damaged(source, f"its manifest cannot be read ({_first_line(error)})", advice) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(source, f"{_MANIFEST} cannot be read ({_first_line(error)})", advice) from error
     if crc32 != _json_crc32(manifest):
-        raise _damaged(source, "its manifest is not the one that was written (checksum)", advice)
+        raise _damaged(source, f"{_MANIFEST} is not as it was written (checksum)", advice)
     if manifest["format"] != FORMAT:
         raise InputError(f"checkpoint {source} has format {manifest['format']}; this version reads {FORMAT}.")
     return manifest
+
+
+def _check_files(source: Path, files: Mapping[str, Any], advice: str) -> None:
+    # Before orbax reads them: damaged ones make its storage layer fail in ways that spill over into later work.
+    for name, written in files.items():
+        path = source / name
+        if not path.is_file():
+            raise _damaged(source, f"{name} is missing", advice)
+        if path.stat().st_size != written["size"]:
+            raise _damaged(source, f"{name} has {path.stat().st_size} bytes of {written['size']}", advice)
+        if _file_crc32(path) != written["crc32"]:
+            raise _damaged(source, f"{name} is not as it was written (checksum)", advice)
 
 
 def _read_arrays(source: Path, leaves: list[dict[str, Any]], advice: str) -> list[np.ndarray]:
@@ -238,12 +270,12 @@ def _read_arrays(source: Path, leaves: list[dict[str, Any]], advice: str) -> lis
     stored = [str(i) for i, leaf in enumerate(leaves) if 0 not in leaf["shape"]]
     arrays: Mapping[str, np.ndarray] = {}
     if stored:
-        args = ocp.args.PyTreeRestore(restore_args={name: ocp.RestoreArgs(restore_type=np.ndarray) for name in stored})
+        restore_args = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in stored}
         try:
-            with _quiet(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-                arrays = checkpointer.restore(source, ocp.args.Composite(state=args))["state"]
-        except Exception as error:  # tensorstore and orbax raise many kinds; all mean that the data cannot be read
-            raise _damaged(source, f"its arrays cannot be read ({_first_line(error)})", advice) from error
+            with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
+                arrays = checkpointer.restore(source / _ARRAYS, restore_args=restore_args)
+        except Exception as error:  # the files are as written, but e.g. another version of orbax cannot read them
+            raise _damaged(source, f"orbax cannot read its arrays ({_first_line(error)})", advice) from error
     result = []
     for i, leaf in enumerate(leaves):
         if str(i) in arrays:
