@@ -110,6 +110,8 @@ def _sample_box(space: Box, key: jax.Array) -> jax.Array:
         np.where(has_low & has_high, low, 0),
         np.where(has_low & has_high, high, 1),
     )
+    if np.all(has_low & has_high):
+        return inner  # the common case, and random numbers are costly to compile and to draw
     tail = jax.random.exponential(key_tail, space.shape, space.dtype)
     normal = jax.random.normal(key_tail, space.shape, space.dtype)
     return jnp.where(

@@ -118,23 +118,24 @@ def parity(name: str, samples: int = 10_000, seed: int = 0) -> ParityReport:
     return ParityReport(name, f"{package} {version(package)}", samples, seed, rows)
 
 
-HEADER = ("quantity", "measure", "value", "limit", "samples", "at edge", "result", "note")
-
-
 def table(report: ParityReport) -> list[tuple[str, ...]]:
-    """Renders the checks as rows of text under `HEADER`."""
+    """Renders the checks as rows of text; the first row is the header."""
+    header = ("quantity", "measure", "value", "limit", "samples", "at edge", "result", "note")
     return [
-        (
-            row.quantity,
-            row.measure,
-            f"{row.value:.3g}",
-            ("≥ " if row.measure.endswith("p-value") else "≤ ") + f"{row.limit:.3g}",
-            f"{row.samples:,}",
-            str(row.at_edge),
-            "pass" if row.passed else "FAIL",
-            row.note,
-        )
-        for row in report.rows
+        header,
+        *(
+            (
+                row.quantity,
+                row.measure,
+                f"{row.value:.3g}",
+                ("≥ " if row.measure.endswith("p-value") else "≤ ") + f"{row.limit:.3g}",
+                f"{row.samples:,}",
+                str(row.at_edge),
+                "pass" if row.passed else "FAIL",
+                row.note,
+            )
+            for row in report.rows
+        ),
     ]
 
 
@@ -154,6 +155,7 @@ def markdown(reports: Sequence[ParityReport]) -> str:
     ]
     for report in reports:
         verdict = "all checks pass" if report.passed else "some checks FAIL"
+        header, *rows = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table(report))
         lines += [
             "",
             f"## {report.name}",
@@ -161,10 +163,10 @@ def markdown(reports: Sequence[ParityReport]) -> str:
             f"`jaxrl parity {report.name}`, against {report.reference}, {report.samples:,} samples, seed {report.seed}:"
             f" {verdict}.",
             "",
-            "| " + " | ".join(HEADER) + " |",
-            "|" + "---|" * len(HEADER),
+            header,
+            "|" + "---|" * (header.count("|") - 1),
+            *rows,
         ]
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table(report)]
     return "\n".join(lines) + "\n"
 
 
