@@ -356,7 +356,8 @@ def load(path: str | Path) -> "xr.Dataset":
         with path.open("rb") as file:
             dataset = xr.load_dataset(file, engine="scipy")
         wide = json.loads(dataset.attrs.pop(_INTEGERS))
-        return _cast(dataset, wide)
+        text = [str(name) for name in dataset.variables if dataset[name].dtype == object]
+        return _cast(dataset, {**wide, **dict.fromkeys(text, "str")})
     except Exception as error:  # scipy's reader raises whatever it stumbles on
         raise InputError(
             f"{path} is damaged or holds no results of a run ({type(error).__name__}: {error})."
