@@ -1,20 +1,9 @@
-import warnings
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxrl import losses
-
-
-@pytest.fixture(scope="module")
-def rlax():
-    # rlax brings tensorflow-probability, whose import alone can warn about other packages' deprecations.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        import rlax as module
-    return module
 
 
 def batch(seed=0, size=32, num_actions=5):
