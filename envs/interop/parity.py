@@ -18,6 +18,7 @@ failing the check: their number is in the report.
 """
 
 import dataclasses
+import functools
 import importlib
 import platform
 import sys
@@ -268,8 +269,14 @@ def _steps(
 
 def _step_all(env: Env, params: Any, states: Any, actions: np.ndarray) -> Any:
     """Our Step of every sample, its leaves as NumPy arrays; floating actions take the default precision."""
-    step = jax.jit(jax.vmap(env.step, in_axes=(None, 0, 0, None)))
+    _, step = _compiled(dataclasses.replace(env, max_steps=None))
     return jax.device_get(step(jax.random.key(0), states, jnp.asarray(actions), params))
+
+
+@functools.cache
+def _compiled(env: Env) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Returns (reset, step), batched and compiled, shared by all comparisons of one environment."""
+    return jax.jit(jax.vmap(env.reset, in_axes=(0, None))), jax.jit(jax.vmap(env.step, in_axes=(None, 0, 0, None)))
 
 
 def _double(leaf: jax.Array) -> jax.Array:
@@ -322,7 +329,8 @@ def _starts(
 ) -> list[Check]:
     seed = int(rng.integers(2**31))
     keys = jax.random.split(jax.random.key(seed), samples)
-    ours = adapter.from_state(jax.device_get(jax.jit(jax.vmap(env.reset, in_axes=(0, None)))(keys, params))[1])
+    reset, _ = _compiled(dataclasses.replace(env, max_steps=None))
+    ours = adapter.from_state(jax.device_get(reset(keys, params))[1])
     reference.reset(seed=seed)
     theirs = np.empty_like(ours)
     for i in range(samples):
