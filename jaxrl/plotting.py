@@ -1,5 +1,6 @@
 """Pictures of results. Figures are made with matplotlib's objects (Agg): no display, no global state of pyplot."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +74,7 @@ def learning_curve(
     units = first[variable].attrs.get("units", "")
     axes.set_xlabel("environment steps", fontsize=12)
     axes.set_ylabel(name if units in ("", "1", "return") else f"{name} ({units})", fontsize=12)
-    axes.set_title(title, loc="left", fontsize=13, pad=10)
+    axes.set_title(textwrap.fill(title, 68), loc="left", fontsize=13, pad=10)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_steps(value)))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
     axes.tick_params(labelsize=11, length=0)
