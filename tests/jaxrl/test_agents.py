@@ -1,0 +1,224 @@
+"""What every agent must do, whatever it is: learn the probes, treat truncation right, be reproducible, independent, resumable."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+import jaxrl
+from envs import probes
+from jaxrl import agents, checkpoint, placement
+from jaxrl.agents import dqn, ppo, q_learning
+from jaxrl.train import EVAL_SEED, make_train, schedule
+
+GAMMA = 0.9
+
+
+class Case(NamedTuple):
+    """An agent at a size that learns a probe in seconds."""
+
+    module: Any
+    config: Any
+    hp: Any
+    values: Callable[[Any, Any, Any], Any]  # (agent, state, observations of all states) -> V [num_states]
+    iterations: int
+    continuous: bool = False
+    tabular: bool = False
+    env: str = "CartPole-v1"  # a registered environment for tests of machinery
+
+
+def dqn_values(agent, state, obs):
+    net = dqn.build(agent.config, agent.env.observation_space, 2)
+    return net.apply(state.learner.params, obs).max(-1)
+
+
+def ppo_values(agent, state, obs):
+    nets = ppo.build(agent.config, agent.env.observation_space, agent.env.action_space)
+    return nets.value(state.learner.params, obs)
+
+
+PPO = Case(
+    ppo,
+    ppo.Config(num_envs=16, rollout_length=16, hidden=(16,), anneal_learning_rate=False, clip_value=False),
+    ppo.Hyperparams(learning_rate=5e-3, gamma=GAMMA, total_steps=1e6),
+    ppo_values,
+    iterations=150,
+)
+CASES = {
+    "q_learning": Case(
+        q_learning,
+        q_learning.Config(num_envs=4),
+        q_learning.Hyperparams(learning_rate=0.02, gamma=GAMMA, epsilon_start=1.0, epsilon_end=1.0, total_steps=1e6),
+        lambda agent, state, obs: state.learner.q.max(-1),
+        iterations=50,
+        tabular=True,
+        env="GridWorld-4x4",
+    ),
+    "dqn": Case(
+        dqn,
+        dqn.Config(num_envs=4, batch_size=64, warmup_steps=200, replay_capacity=2_000, hidden=(16,), num_updates=2),
+        dqn.Hyperparams(learning_rate=5e-3, gamma=GAMMA, target_period=20, epsilon_end=1.0, total_steps=1e6),
+        dqn_values,
+        iterations=800,
+    ),
+    "ppo": PPO,
+    "ppo_continuous": PPO._replace(continuous=True, env="Pendulum-v1"),
+}
+PROBES = {probe.__name__: probe for probe in probes.ALL if probe is not probes.Recall}
+
+
+def test_every_agent_has_a_case():
+    assert {case.module.__name__.rpartition(".")[2] for case in CASES.values()} == set(agents.NAMES)
+
+
+def built(case, env, params):
+    agent = case.module.make(env, case.config)
+    return agent, jax.jit(agent.init)(jax.random.key(7), case.hp, params)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("name", CASES)
+def test_probe(name, probe):
+    """The values that the probe is known to have; for TimeLimit they tell every wrong treatment of truncation."""
+    case = CASES[name]
+    env = PROBES[probe](tabular=case.tabular, continuous=case.continuous)
+    params = env.default_params()
+    agent, state = built(case, env, params)
+    state, metrics = jax.jit(lambda state: jaxrl.run(agent, state, case.iterations))(state)
+    want = env.values(GAMMA)
+    states = jnp.arange(env.num_states)
+    obs = states if case.tabular else jnp.eye(env.num_states)
+    # Continuous policies keep some spread, which costs a little reward and so a little value.
+    tolerance = 0.1 * max(1.0, float(np.abs(want).max())) + (0.05 if case.continuous else 0.0)
+    got = np.asarray(case.values(agent, state, obs))[: len(want)]
+    np.testing.assert_allclose(got, want, atol=tolerance)
+    policy = agent.policy(state)
+    result = jaxrl.evaluate(env, params, policy, jax.random.key(1), 64, max_steps=3)
+    best = {"ActionReward": 1.0, "ActionObservation": 1.0, "DelayedActionReward": 1.0}.get(probe)
+    if best is not None:
+        best = 0.0 if case.continuous else best
+        np.testing.assert_allclose(result.returns.mean(), best, atol=0.05)
+
+
+def machinery(name):
+    """(agent, env_params, hp, n iterations) in a real environment, small."""
+    case = CASES[name]
+    env, params = envs.make(case.env)
+    config = case.config
+    if case.module is ppo:
+        config = ppo.Config(hidden=(8,), normalize_obs=True, normalize_reward=True, rollout_length=32)
+    return case.module.make(env, config), params, case.hp
+
+
+def batched(agent, params, hp, seeds):
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
+    n = len(seeds)
+    return keys, *jax.tree.map(lambda x: jnp.repeat(np.asarray(x)[None], n, 0), (hp, params))
+
+
+def raw(tree):
+    """Leaves as NumPy arrays, keys as their data."""
+
+    def leaf(x):
+        return np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+
+    return jax.tree.map(leaf, tree)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_lanes_are_independent(name):
+    """Seed 3 in a batch of 8, sharded over two devices, is seed 3 alone: to rounding, which a batch may change."""
+    agent, params, hp = machinery(name)
+
+    def whole(key, hp, params):
+        return jaxrl.run(agent, agent.init(key, hp, params), 5)[0]
+
+    many = jax.jit(placement.map_runs(whole))(*batched(agent, params, hp, range(8)))
+    alone = jax.jit(whole)(jax.random.key(3), hp, params)
+    for (path, one), all_ in zip(
+        jax.tree_util.tree_leaves_with_path(raw(alone)), jax.tree.leaves(raw(many)), strict=True
+    ):
+        np.testing.assert_allclose(one, all_[3], rtol=2e-3, atol=2e-4, err_msg=jax.tree_util.keystr(path))
+    flat = np.concatenate([np.reshape(x, (8, -1)).astype(np.float64) for x in jax.tree.leaves(raw(many.learner))], 1)
+    assert len(np.unique(flat, axis=0)) == 8  # and no two lanes are alike
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_resume_is_bitwise(name, tmp_path):
+    """run(6) = run(3), a checkpoint on disk, run(3): every leaf of a batch of 4 seeds, replay and episodes too."""
+    agent, params, hp = machinery(name)
+    init = jax.jit(placement.map_runs(agent.init))
+    three = jax.jit(placement.map_runs(lambda state: jaxrl.run(agent, state, 3)[0]))
+    arguments = batched(agent, params, hp, range(4))
+    start = init(*arguments)
+    middle = three(start)
+    want = raw(three(middle))
+    checkpoint.save(tmp_path, middle, 3, {"agent": name})
+    restored, step = checkpoint.restore(tmp_path, jax.eval_shape(init, *arguments), {"agent": name})
+    assert step == 3
+    got = raw(three(restored))
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_array_equal(one, other)
+    # The length of a compiled stretch does not matter either.
+    six = jax.jit(placement.map_runs(lambda state: jaxrl.run(agent, state, 6)[0]))
+    for one, other in zip(jax.tree.leaves(raw(six(start))), jax.tree.leaves(want), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_trace_serves_every_hyper_parameter(name):
+    agent, params, hp = machinery(name)
+    traces = []
+
+    @jax.jit
+    def train(key, hp, params):
+        traces.append(1)
+        return make_train(agent, agent.warmup_steps + 2 * agent.steps_per_iteration, 1, 2)(key, hp, params).evaluation
+
+    for scale in (1.0, 0.5, 0.25):
+        train(jax.random.key(0), hp._replace(gamma=hp.gamma * scale), params)
+    assert len(traces) == 1
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", CASES)
+def test_64_vmapped_initialisations(name):
+    """A hang here is XLA's thread pool waiting for itself: see `networks.orthogonal`."""
+    agent, params, hp = machinery(name)
+    state = jax.block_until_ready(jax.jit(jax.vmap(agent.init))(*batched(agent, params, hp, range(64))))
+    assert all(len(leaf) == 64 for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_state_is_arrays_and_keeps_its_types(name):
+    """A checkpoint is the tree: no callables in it, and one step changes no shape and no dtype."""
+    agent, params, hp = machinery(name)
+    before = jax.eval_shape(agent.init, jax.random.key(0), hp, params)
+    after, metrics = jax.eval_shape(agent.step, before)
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype), jax.tree_util.keystr(path)
+    assert {"hp", "env_params", "key", "learner"} <= set(before._fields)
+    assert all(leaf.shape == () for leaf in jax.tree.leaves(metrics))
+
+
+def test_make_train_is_init_run_and_evaluate():
+    """The pure function of a whole run is its parts."""
+    agent, params, hp = machinery("q_learning")
+    hp = hp._replace(total_steps=None)
+    steps = 5 * agent.steps_per_iteration + 1
+    result = jax.jit(make_train(agent, steps, num_evals=2, eval_episodes=4))(jax.random.key(5), hp, params)
+    plan = schedule(agent, steps, 2)
+    assert plan.iterations_per_eval == 2
+    np.testing.assert_array_equal(plan.env_steps, [2 * agent.steps_per_iteration, 4 * agent.steps_per_iteration])
+    assert result.state.hp.total_steps == steps
+    state = agent.init(jax.random.key(5), hp._replace(total_steps=float(steps)), params)
+    state, _ = jax.jit(lambda state: jaxrl.run(agent, state, 4))(state)
+    np.testing.assert_array_equal(state.learner.q, result.state.learner.q)
+    score = jaxrl.evaluate(agent.env, params, agent.policy(state), jax.random.key(EVAL_SEED), 4)
+    np.testing.assert_array_equal(score.returns, result.evaluation.returns[-1])

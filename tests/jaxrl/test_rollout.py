@@ -1,0 +1,136 @@
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from envs import episode
+from envs.base import Env, Step
+from envs.errors import InputError
+from envs.spaces import Box, Discrete
+from jaxrl.evaluate import evaluate
+from jaxrl.rollout import BULK_START_BYTES, initial_memory, rollout
+from jaxrl.types import Policy
+
+
+class Countdown(NamedTuple):
+    left: jax.Array
+    start: jax.Array
+    padding: jax.Array
+
+
+@dataclass(frozen=True)
+class CountdownEnv(Env[Countdown, float]):
+    """Starts at 2 … 6 and ends after so many steps; reward 1, in the last step 10. The padding makes its start large."""
+
+    max_steps: int | None = 5
+    padding: int = 0
+
+    @property
+    def random_step(self):
+        return False
+
+    @property
+    def observation_space(self):
+        return Box(0, 10, (2,))
+
+    @property
+    def action_space(self):
+        return Discrete(2)
+
+    def default_params(self):
+        return 0.0
+
+    def observe(self, state):
+        return jnp.stack([state.left, state.start]).astype(jnp.float32)
+
+    def reset(self, key, params):
+        start = jax.random.randint(key, (), 2, 7)
+        state = Countdown(start, start, jnp.zeros(self.padding))
+        return self.observe(state), state
+
+    def step(self, key, state, action, params):
+        state = state._replace(left=state.left - 1)
+        over = state.left == 0
+        return Step(self.observe(state), state, jnp.where(over, 10.0, 1.0), over, {})
+
+
+def count_policy():
+    """Its memory counts the steps of the episode."""
+    return Policy(lambda key, obs, memory: (jnp.zeros(len(obs), jnp.int32), memory + 1, {"memory": memory}), jnp.int32(0))
+
+
+@pytest.mark.parametrize("padding", [0, 100])
+def test_rollout_against_a_plain_loop(padding):
+    env, length, num_envs = CountdownEnv(padding=padding), 50, 3
+    assert (padding * 4 > BULK_START_BYTES) == (padding > 0)
+    state = episode.reset(env, 0.0, jax.random.key(0), num_envs)
+    policy = count_policy()
+    out = rollout(env, 0.0, policy, state, initial_memory(policy, num_envs), jax.random.key(1), length)
+    tr = out.transitions
+    returns, lengths, count, starts = 0.0, 0, 0, []
+    for b in range(num_envs):
+        left, begun, t, total = int(state.obs[b, 0]), int(state.obs[b, 1]), 0, 0.0
+        for step in range(length):
+            np.testing.assert_array_equal(tr.obs[step, b], [left, begun])
+            assert tr.extras["memory"][step, b] == t  # the policy's memory starts anew with every episode
+            np.testing.assert_array_equal(tr.next_obs[step, b], [left - 1, begun])  # the true successor
+            assert bool(tr.terminated[step, b]) == (left == 1)
+            assert bool(tr.truncated[step, b]) == (t == 4)
+            reward = 10.0 if left == 1 else 1.0
+            assert tr.reward[step, b] == reward
+            left, t, total = left - 1, t + 1, total + reward
+            if left == 0 or t == 5:
+                returns, lengths, count = returns + total, lengths + t, count + 1
+                following = tr.obs[step + 1, b] if step + 1 < length else out.episode.obs[b]
+                assert following[0] == following[1]
+                left = begun = int(following[0])
+                starts.append(begun)
+                t, total = 0, 0.0
+        assert out.episode.t[b] == t
+        assert out.memory[b] == t
+    assert (float(out.stats.return_sum), int(out.stats.length_sum), int(out.stats.count)) == (returns, lengths, count)
+    assert len(set(starts)) == 5  # every new episode from a fresh draw
+
+
+def test_rollouts_compose():
+    """Two rollouts in a row see the same episodes as their states say; nothing is lost in between."""
+    env = CountdownEnv()
+    policy = count_policy()
+    first = rollout(env, 0.0, policy, episode.reset(env, 0.0, jax.random.key(0), 2), jnp.zeros(2, jnp.int32), jax.random.key(1), 3)
+    second = rollout(env, 0.0, policy, first.episode, first.memory, jax.random.key(2), 3)
+    np.testing.assert_array_equal(second.transitions.obs[0], first.episode.obs)
+    np.testing.assert_array_equal(second.transitions.extras["memory"][0], first.memory)
+
+
+def test_evaluate_counts_whole_episodes_once():
+    env = CountdownEnv()
+    result = jax.jit(lambda key: evaluate(env, 0.0, count_policy(), key, 400))(jax.random.key(0))
+    assert bool(result.finished.all())
+    # A start of s ≤ 5 ends after s steps with s − 1 + 10, one of 6 is cut after 5 steps with 5.
+    table = {2: 11.0, 3: 12.0, 4: 13.0}
+    lengths, returns = np.asarray(result.lengths), np.asarray(result.returns)
+    for length, value in table.items():
+        assert (returns[lengths == length] == value).all()
+    assert set(returns[lengths == 5]) == {14.0, 5.0}
+    # Uniform starts 2 … 6: each a fifth, whatever the length.
+    np.testing.assert_allclose([np.mean(lengths == n) for n in (2, 3, 4, 5)], [0.2, 0.2, 0.2, 0.4], atol=0.07)
+
+
+def test_evaluate_gives_every_policy_the_same_starts():
+    env, params = envs.make("CartPole-v1")
+    left = Policy(lambda key, obs, memory: (jnp.zeros(len(obs), jnp.int32), memory, ()))
+    key = jax.random.key(3)
+    first, second = (evaluate(env, params, left, key, 8) for _ in range(2))
+    np.testing.assert_array_equal(first.returns, second.returns)
+
+
+def test_evaluate_needs_a_bound():
+    with pytest.raises(InputError, match="no time limit"):
+        evaluate(CountdownEnv(max_steps=None), 0.0, count_policy(), jax.random.key(0), 2)
+    result = evaluate(CountdownEnv(max_steps=None), 0.0, count_policy(), jax.random.key(0), 64, max_steps=3)
+    assert not bool(result.finished.all())
+    assert bool(result.finished.any())
