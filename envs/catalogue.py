@@ -18,3 +18,10 @@ register(
     random_start=True,
     rewards=(-1.0, 10.0),
 )
+register("LunarLander-v3", "envs.box2d.lunar_lander:LunarLander")
+register("LunarLanderContinuous-v3", "envs.box2d.lunar_lander:LunarLander", continuous=True)
+register("Asterix-MinAtar", "envs.minatar.asterix:Asterix")
+register("Breakout-MinAtar", "envs.minatar.breakout:Breakout")
+register("Freeway-MinAtar", "envs.minatar.freeway:Freeway")
+register("Seaquest-MinAtar", "envs.minatar.seaquest:Seaquest")
+register("SpaceInvaders-MinAtar", "envs.minatar.space_invaders:SpaceInvaders")

@@ -1,0 +1,1 @@
+"""Rigid-body environments with contact, as Gymnasium's Box2D family."""
