@@ -3,7 +3,7 @@
 Gymnasium leaves this to Box2D. Box2D moves each body freely and then repairs the violated constraints one at a time
 ("sequential impulses", E. Catto, Fast and Simple Physics using Sequential Impulses, GDC 2006; Modeling and Solving
 Constraints, GDC 2009), 180 sweeps over velocities and up to 60 over positions in every step of 1/50 s. Here the same
-problem is posed in other unknowns, so that 12 sweeps reach what Box2D's converge to:
+problem is posed in other unknowns, so that 6 sweeps reach what Box2D's converge to:
 
 * Both hinges sit at the hull's origin, so the velocities that respect them are exactly those given by five numbers:
   the velocity of that point, and one angular velocity for each body. Momentum is projected on these once, which is
@@ -66,7 +66,7 @@ SLEEP_SPEED, SLEEP_SPIN = 0.01, 2 / 180 * np.pi  # m/s, rad/s: slower than both 
 SLEEP_STEPS = 25  # 0.5 s of rest
 BOX2D_SWEEPS = 180
 
-VELOCITY_SWEEPS = 12
+VELOCITY_SWEEPS = 6
 POSITION_SWEEPS = 3
 
 
@@ -130,7 +130,8 @@ class _Row(NamedTuple):
     arm: jax.Array  # on the leg's spin
     response: tuple[jax.Array, ...]  # 5: hinge x, y, hull's spin, leg 0's, leg 1's
     turn: jax.Array  # change of the rate of `bend`
-    inverse_gain: jax.Array  # 1 / change of the constraint's own velocity
+    gain: jax.Array  # change of the constraint's own velocity
+    inverse_gain: jax.Array
     ratio: jax.Array  # torque impulse that keeps `bend` as it is, per unit impulse, negated
     inverse_locked: jax.Array  # 1 / change of the constraint's own velocity while the hinge does not turn
 
@@ -255,7 +256,7 @@ def advance(
                 gain = jx * response[0] + jy * response[1] + arm * response[3 + i]
                 turn = side * (response[3 + i] - response[2])
                 ratio = turn * inverse_turn
-                pair.append(_Row(jx, jy, arm, response, turn, 1 / gain, ratio, 1 / (gain - ratio * turn)))
+                pair.append(_Row(jx, jy, arm, response, turn, gain, 1 / gain, ratio, 1 / (gain - ratio * turn)))
             corners.append(pair)
             gaps.append(gap)
         rows.append(corners)
@@ -520,14 +521,15 @@ def _push_out(
             side = SIDES[i]
             for c, corner in enumerate(FOOT):
                 rx, ry = leg_offset(side, *sin_cos(place[3 + i]), *corner)
-                gap, _, _ = _gap(ground, place[0] + rx, place[1] + ry)
-                gap = jnp.where(touching[i][c], gap - SKIN, 0.0)
+                gap = _gap(ground, place[0] + rx, place[1] + ry)[0] - SKIN
+                gap = jnp.where(touching[i][c], gap, 0.0)
                 deepest = jnp.minimum(deepest, gap)
                 excess = -gap - SLOP
                 k = 2 * i + c
                 kept[k] = jnp.where(kept[k] < 0, jnp.clip(0.8 * excess, 0.0, 1.4 * SLOP), kept[k])
                 row = rows[i][c][1]
-                place = _add(place, row.response, jnp.maximum(excess - kept[k], 0.0) * row.inverse_gain)
+                # A quotient, where a product would do: XLA computes it once, not in every kernel that reads it.
+                place = _add(place, row.response, jnp.maximum(excess - kept[k], 0.0) / row.gain)
             bend = side * (place[3 + i] - place[2])
             hinge = torques[i]
             short = jnp.where(hinge.at_low, jnp.clip(BEND_LOW - ANGLE_SLOP - bend, 0.0, MAX_ANGLE_FIX), 0.0)
