@@ -321,21 +321,27 @@ def scattered(name, rng, *shape):
     behind = (np.arange(32) - first[..., None]) % 32
     directions = coin(0.5, 10)  # one for each row
     two_bullets, two_divers = coin(), coin()
-    leaving = upto(5, 9)  # the older of two bullets is gone before a third can be fired
-    to_right = coin()
+    to_right, leaving, bullet_y = coin(), upto(5, 9), np.clip(y + upto(-1, 1), 1, 8)
+    older = np.where(to_right, leaving, 9 - leaving)  # of two bullets: it is gone before a third can be fired
+    crossing = coin(0.4) & (leaving <= 7)  # the newer one comes to the same cell
     return seaquest.State(
         x=x,
         y=y,
         rightward=np.where(x == 0, False, np.where(x == 9, True, coin())),
         oxygen=among(0, 1, 2, 50, 199, 200),
-        crew=np.where(coin(0.3), 6, upto(-2, 5)),
+        crew=among(-2, -1, 0, 0, 1, 4, 5, 5, 6, 6),
         surfaced=coin() & (y == 0),
         bullets=(
-            seaquest.Bullet(two_bullets, np.where(to_right, leaving, 9 - leaving), np.maximum(y, 1), to_right),
-            seaquest.Bullet(coin(), upto(0, 9), np.clip(y + upto(-1, 1), 0, 8), coin()),
+            seaquest.Bullet(two_bullets, older, bullet_y, to_right),
+            seaquest.Bullet(
+                coin(),
+                np.where(crossing, older + np.where(to_right, 2, -2), upto(0, 9)),
+                np.where(crossing, bullet_y, np.clip(y + upto(-1, 1), 0, 8)),
+                np.where(crossing, ~to_right, coin()),
+            ),
         ),
         divers=(
-            seaquest.Diver(two_divers, upto(0, 9), np.clip(y, 1, 8), coin(), upto(0, 5)),
+            seaquest.Diver(two_divers, np.clip(x + upto(-1, 1), 0, 9), np.clip(y, 1, 8), coin(), upto(0, 5)),
             seaquest.Diver(coin(), np.clip(x + upto(-1, 1), 0, 9), np.clip(y, 1, 8), coin(), upto(0, 5)),
         ),
         enemies=seaquest.Enemies(
