@@ -335,7 +335,7 @@ def _dispatch(arguments: list[str]) -> None:
     command, rest = arguments[0], arguments[1:]
     if command in _PLAIN:
         options, run = _PLAIN[command]
-        run(tyro.cli(options, args=rest, prog=f"jaxrl {command}", config=(tyro.conf.FlagConversionOff,)))
+        run(tyro.cli(options, args=rest, prog=f"jaxrl {command}"))
     elif command in _BOUND:
         names = rest[:2]
         if len(names) < 2 or any(name.startswith("-") for name in names):

@@ -110,7 +110,8 @@ def fit(
         state = init(*arguments)
     fills_layout = num_runs % layout(num_runs).shards == 0
     program = jax.jit(map_runs(stretch), donate_argnums=(0,) if fills_layout else ())
-    program = program.lower(state).compile()
+    if done < plan.num_evals:
+        program = program.lower(state).compile()
     compiled = time.perf_counter()
 
     with Progress(plan, num_runs, done, show=progress) as bar:
@@ -135,7 +136,7 @@ def fit(
         "backend": jax.default_backend(),
         "devices": jax.local_device_count(),
     }
-    if path is not None:
+    if path is not None and done < plan.num_evals:
         results.write_cost(path, cost)
     return Fit(state, _joined(slices), cost)
 

@@ -74,6 +74,22 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 
 
+def mean_difference(x: ArrayLike, y: ArrayLike) -> tuple[float, float]:
+    """Returns the 95 % interval (low, high) of mean(x) − mean(y) by the normal approximation.
+
+    Args:
+        x: [strata, samples], independent samples within each stratum (policy, task); the strata are fixed.
+        y: the same strata, any number of samples.
+    """
+    xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if xs.ndim != 2 or ys.ndim != 2 or len(xs) != len(ys):
+        raise ValueError(f"the same strata are needed on both sides, not {xs.shape} and {ys.shape}")
+    difference = np.mean(xs.mean(1) - ys.mean(1))
+    variance = xs.var(1, ddof=1) / xs.shape[1] + ys.var(1, ddof=1) / ys.shape[1]
+    half = 1.959964 * np.sqrt(variance.sum()) / len(xs)
+    return float(difference - half), float(difference + half)
+
+
 def stratified_bootstrap(
     scores: ArrayLike,
     statistic: Statistic = iqm,

@@ -47,7 +47,7 @@ def schedule(agent: Agent, env_steps: int, num_evals: int) -> Schedule:
     if iterations < num_evals:
         needed = agent.warmup_steps + num_evals * agent.steps_per_iteration
         raise InputError(
-            f"{env_steps} environment steps are too few for {num_evals} evaluations of {agent.name}: they need {needed} "
+            f"{env_steps} environment steps are too few: {num_evals} evaluations of {agent.name} need {needed} "
             f"({agent.warmup_steps} of warm-up, {agent.steps_per_iteration} per iteration)."
         )
     per_eval = iterations // num_evals

@@ -56,7 +56,9 @@ print(*(name for name in heavy if name in sys.modules and name not in before))
 """
     seconds = []
     for _ in range(3):  # the machine may be busy: the best of three is what the import costs
-        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split("\n")
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split(
+            "\n"
+        )
         seconds.append(float(out[0]))
         assert out[1] == "", f"imported at once: {out[1]}"
     assert min(seconds) < 0.5

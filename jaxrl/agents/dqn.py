@@ -153,7 +153,7 @@ def update(
     updates = learner.updates + 1
     rate = jnp.where(updates % hp.target_period == 0, hp.target_rate, 0.0)
     target = optax.incremental_update(params, learner.target_params, rate)
-    scalars = {"loss": value, "q_mean": q_mean, "grad_norm": optax.global_norm(grads)}
+    scalars = {"loss": value, "q_mean": q_mean, "grad_norm": optax.tree.norm(grads)}
     return Learner(params, target, opt_state, updates), scalars
 
 

@@ -210,7 +210,7 @@ def update(
     discount, lam = returns.cuts(batch.terminated, batch.truncated, hp.gamma, hp.gae_lambda)
     advantage, target = returns.gae(batch.reward, discount, value, next_value, lam)
     samples = _Samples(batch.obs, batch.extras["unit_action"], batch.extras["log_prob"], value, advantage, target)
-    samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples)
+    samples = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), samples)
     num_samples = samples.value.shape[0]
 
     def loss(params: Any, mb: _Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -239,7 +239,7 @@ def update(
     def gradient_step(learner: Learner, mb: _Samples) -> tuple[Learner, dict[str, jax.Array]]:
         grads, scalars = jax.grad(loss, has_aux=True)(learner.params, mb)
         updates, opt_state = optimizer(hp).update(grads, learner.opt_state)
-        scalars["grad_norm"] = optax.global_norm(grads)
+        scalars["grad_norm"] = optax.tree.norm(grads)
         return Learner(optax.apply_updates(learner.params, updates), opt_state), scalars
 
     def epoch(learner: Learner, key: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:

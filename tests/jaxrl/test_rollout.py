@@ -24,7 +24,7 @@ class Countdown(NamedTuple):
 
 @dataclass(frozen=True)
 class CountdownEnv(Env[Countdown, float]):
-    """Starts at 2 … 6 and ends after so many steps; reward 1, in the last step 10. The padding makes its start large."""
+    """Starts at 2 … 6 and ends after so many steps; reward 1, in the last step 10. Padding makes its start large."""
 
     max_steps: int | None = 5
     padding: int = 0
@@ -60,7 +60,9 @@ class CountdownEnv(Env[Countdown, float]):
 
 def count_policy():
     """Its memory counts the steps of the episode."""
-    return Policy(lambda key, obs, memory: (jnp.zeros(len(obs), jnp.int32), memory + 1, {"memory": memory}), jnp.int32(0))
+    return Policy(
+        lambda key, obs, memory: (jnp.zeros(len(obs), jnp.int32), memory + 1, {"memory": memory}), jnp.int32(0)
+    )
 
 
 @pytest.mark.parametrize("padding", [0, 100])
@@ -100,7 +102,9 @@ def test_rollouts_compose():
     """Two rollouts in a row see the same episodes as their states say; nothing is lost in between."""
     env = CountdownEnv()
     policy = count_policy()
-    first = rollout(env, 0.0, policy, episode.reset(env, 0.0, jax.random.key(0), 2), jnp.zeros(2, jnp.int32), jax.random.key(1), 3)
+    first = rollout(
+        env, 0.0, policy, episode.reset(env, 0.0, jax.random.key(0), 2), jnp.zeros(2, jnp.int32), jax.random.key(1), 3
+    )
     second = rollout(env, 0.0, policy, first.episode, first.memory, jax.random.key(2), 3)
     np.testing.assert_array_equal(second.transitions.obs[0], first.episode.obs)
     np.testing.assert_array_equal(second.transitions.extras["memory"][0], first.memory)

@@ -109,3 +109,20 @@ def test_bad_arguments():
         statistics.bootstrap_curve(np.ones(3))
     with pytest.raises(ValueError, match="no scores"):
         statistics.iqm([])
+
+
+def test_mean_difference_by_hand_and_by_coverage():
+    # One stratum: means 2 and 1, both variances 4/3, four samples each.
+    x, y = [[1.0, 1.0, 3.0, 3.0]], [[0.0, 0.0, 2.0, 2.0]]
+    low, high = statistics.mean_difference(x, y)
+    half = 1.959964 * np.sqrt(2 * (4 / 3) / 4)
+    np.testing.assert_allclose([low, high], [1 - half, 1 + half])
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        a, b = rng.normal([[0.0], [5.0]], 1.0, (2, 50)), rng.normal([[0.5], [5.5]], 2.0, (2, 80))
+        low, high = statistics.mean_difference(a, b)
+        hits += low <= -0.5 <= high
+    assert 0.92 <= hits / 400 <= 0.98
+    with pytest.raises(ValueError, match="same strata"):
+        statistics.mean_difference([[1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]])

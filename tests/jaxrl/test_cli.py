@@ -1,0 +1,236 @@
+"""The command line, end to end in a temporary directory."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxrl import checkpoint, cli, results, runs
+
+SMALL = ["--steps", "2000", "--evals", "4", "--eval-episodes", "4", "--seeds", "4"]
+
+
+def jaxrl(*arguments, check=0):
+    """Runs a command in this process."""
+    status = cli.main([str(argument) for argument in arguments])
+    assert status == check
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of four seeds."""
+    path = tmp_path_factory.mktemp("runs") / "q"
+    jaxrl("train", "q_learning", "GridWorld-4x4", *SMALL, "--out", path, "--hp.learning-rate", "0.2")
+    return path
+
+
+def test_train_leaves_a_run_directory(run):
+    names = {path.name for path in run.iterdir()}
+    assert names == {"config.json", "cost.json", "results.nc", "curve.png", "checkpoints", "policies"}
+    config = json.loads((run / "config.json").read_text())
+    assert config["hp"]["learning_rate"] == 0.2
+    assert config["hp"]["total_steps"] == 2000
+    assert config["command"][:3] == ["jaxrl", "train", "q_learning"]
+    assert {"jax", "numpy", "python"} <= set(config["provenance"]["versions"])
+    assert (run / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert results.load(run / "results.nc").evaluation_return.dims == ("seed", "env_step")
+    assert len(list((run / "policies").iterdir())) == 4
+    assert checkpoint.steps(run / "checkpoints")[-1] == 4
+    spec = runs.read_spec(run)
+    assert spec.seeds == (0, 1, 2, 3)
+    assert json.loads(json.dumps(spec.to_json())) == {name: config[name] for name in spec.to_json()}
+
+
+def test_evaluate_plot_render_list_parity(run, tmp_path, capsys):
+    jaxrl("evaluate", run, "--episodes", 8)
+    assert "mean return" in capsys.readouterr().out
+    jaxrl("plot", run, "--out", tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+    jaxrl("render", run, "--out", tmp_path / "film.gif", "--seed", 2)
+    assert (tmp_path / "film.gif").read_bytes().startswith(b"GIF8")
+    jaxrl("render", run, "--out", tmp_path / "film.gif", check=2)
+    assert "nothing is overwritten" in capsys.readouterr().err
+    jaxrl("list", "envs")
+    assert "CartPole-v1" in capsys.readouterr().out
+    jaxrl("list", "agents")
+    assert "q_learning" in capsys.readouterr().out
+    jaxrl("parity", "CartPole-v1", "--samples", 200)
+    assert "terminated" in capsys.readouterr().out
+
+
+def test_resume_of_a_finished_run_changes_nothing(run, capsys):
+    before = {path: path.read_bytes() for path in run.rglob("*.n*") if path.is_file()}
+    jaxrl("resume", run)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def leaves(path):
+    spec = runs.read_spec(path)
+    _, state, done = runs.restore(spec, path)
+    import jax
+
+    def leaf(x):
+        return np.asarray(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+
+    return [leaf(x) for x in jax.tree.leaves(state)], done
+
+
+@pytest.mark.parametrize("agent", ["q_learning", "ppo"])
+def test_killed_runs_resume_bitwise(agent, tmp_path):
+    """SIGKILL in mid-run, resume: the final state is bit for bit that of a run that was left in peace."""
+    settings = {
+        "q_learning": ["GridWorld-4x4", "--steps", "60000"],
+        "ppo": ["CartPole-v1", "--steps", "60000", "--config.hidden", "8", "--config.rollout-length", "32"],
+    }[agent]
+    arguments = ["train", agent, *settings, "--evals", "30", "--eval-episodes", "4", "--seeds", "4"]
+    environment = os.environ | {"JAXRL_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "jaxrl.cli", *arguments, "--out", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    started = time.time()
+    while not [step for step in checkpoint.steps(tmp_path / "killed" / "checkpoints") if step >= 3]:
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.time() - started < 300
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _, done = leaves(tmp_path / "killed")
+    assert 3 <= done < 30
+    for more in (["resume", str(tmp_path / "killed")], [*arguments, "--out", str(tmp_path / "whole")]):
+        subprocess.run([sys.executable, "-m", "jaxrl.cli", *more], env=environment, check=True, capture_output=True)
+    resumed, whole = leaves(tmp_path / "killed"), leaves(tmp_path / "whole")
+    assert resumed[1] == whole[1] == 30
+    for one, other in zip(resumed[0], whole[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+    first, second = (results.load(tmp_path / name / "results.nc") for name in ("killed", "whole"))
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_sweep(tmp_path, capsys):
+    grid = ["--grid", "hp.learning_rate=0.1,0.5", "--grid", "config.num_envs=1,2"]
+    options = ["--steps", 2000, "--evals", 2, "--seeds", 2, "--out", tmp_path / "sweep"]
+    jaxrl("sweep", "q_learning", "GridWorld-4x4", *grid, *options)
+    captured = capsys.readouterr()
+    assert "2 program(s) to compile, 4 runs in each" in captured.err
+    assert captured.out.count("2,000") == 4
+    assert results.load(tmp_path / "sweep" / "results.nc").sizes["hp.learning_rate"] == 2
+    jaxrl("sweep", "q_learning", "GridWorld-4x4", *grid, *options, check=2)
+
+
+BAD = [
+    (["train", "pp", "CartPole-v1"], "unknown agent 'pp'. Did you mean 'ppo'?"),
+    (["train", "ppo", "CartPol-v1"], "Did you mean 'CartPole-v1'?"),
+    (["trian", "ppo", "CartPole-v1"], "Did you mean 'train'?"),
+    (["train", "ppo"], "usage: jaxrl train AGENT ENV"),
+    (["train", "ppo", "CartPole-v1", "--config.num-minibatches", "3"], "num_minibatches=3 does not divide"),
+    (["train", "ppo", "CartPole-v1", "--steps", "100"], "too few"),
+    (["train", "ppo", "CartPole-v1", "--seeds", "0"], "--seeds 0 must be at least 1"),
+    (["train", "dqn", "Pendulum-v1"], "Discrete action space"),
+    (["train", "q_learning", "CartPole-v1"], "Discrete observation space"),
+    (["list", "env"], "Did you mean 'envs'?"),
+    (["parity", "GridWorld-4x4"], "GridWorld-4x4"),
+    (["resume", "nowhere"], "nowhere is not a run directory"),
+    (["evaluate", "nowhere"], "nowhere is not a run directory"),
+    (["plot", "nowhere"], "nowhere is not a run directory"),
+    (["sweep", "ppo", "CartPole-v1", "--grid", "hp.gama=1,2"], "Did you mean 'hp.gamma'?"),
+    (["sweep", "ppo", "CartPole-v1", "--grid", "hp.gamma"], "is not AXIS=VALUE"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_bad_input_is_one_message_and_status_2(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    jaxrl(*arguments, check=2)
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("flag", ["--hp.learning-rat=1", "--hp.gamma=high", "--env.lenth=1", "--config.double=maybe"])
+def test_bad_flags(flag, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "dqn", "CartPole-v1", flag])
+    assert stopped.value.code == 2
+    assert flag.split("=")[0].split(".")[1][:4] in capsys.readouterr().err
+
+
+def test_directories_are_never_overwritten(run, tmp_path, capsys):
+    before = (run / "config.json").read_bytes()
+    jaxrl("train", "q_learning", "GridWorld-4x4", *SMALL, "--out", run, check=2)
+    assert "nothing is overwritten" in capsys.readouterr().err
+    assert (run / "config.json").read_bytes() == before
+    (tmp_path / "file").write_text("mine")
+    jaxrl("train", "q_learning", "GridWorld-4x4", *SMALL, "--out", tmp_path / "file", check=2)
+    jaxrl("train", "q_learning", "GridWorld-4x4", *SMALL, "--out", tmp_path / "file" / "below", check=2)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_damaged_and_foreign_runs(run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"env_steps": 9999}))
+    jaxrl("resume", copy, check=2)
+    assert "env_steps" in capsys.readouterr().err
+    (copy / "config.json").write_text(json.dumps(config | {"hp": {"learning_rte": 1}}))
+    jaxrl("resume", copy, check=2)
+    assert "learning_rate" in capsys.readouterr().err
+    (copy / "config.json").write_text("{")
+    jaxrl("evaluate", copy, check=2)
+    assert "damaged" in capsys.readouterr().err
+    (copy / "config.json").write_text(json.dumps(config))
+    for file in (copy / "checkpoints").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    jaxrl("evaluate", copy, check=2)
+    assert "checkpoint" in capsys.readouterr().err
+    shutil.rmtree(copy / "checkpoints")
+    jaxrl("evaluate", copy, check=2)
+    assert "no checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["1e38"])
+def test_divergence_is_reported(value, tmp_path, capsys):
+    arguments = ["train", "ppo", "CartPole-v1", "--hp.learning-rate", value, "--config.hidden", "4", *SMALL[:4]]
+    jaxrl(*arguments, "--config.rollout-length", 16, "--out", tmp_path / "run", check=2)
+    err = capsys.readouterr().err
+    assert "not finite in iteration" in err
+    assert "lane 0 (seed 0)" in err
+
+
+def test_gymnasium_plays_the_same_weights(tmp_path, capsys):
+    path = tmp_path / "ppo"
+    small = ["--config.hidden", "16", "--steps", "20000", "--evals", "1", "--seeds", "2"]
+    jaxrl("train", "ppo", "CartPole-v1", *small, "--out", path)
+    capsys.readouterr()
+    jaxrl("evaluate", path, "--gymnasium", "--episodes", 40)
+    out = capsys.readouterr().out
+    assert "in Gymnasium" in out
+    assert "95 % interval" in out
+
+
+def test_usage(capsys):
+    jaxrl("--help")
+    out = capsys.readouterr().out
+    for command in ("train", "sweep", "resume", "evaluate", "plot", "render", "parity", "list"):
+        assert f"  {command} " in out
+
+
+def test_the_package_runs_from_another_directory(tmp_path):
+    """What is installed does not depend on the working directory."""
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxrl.cli", "list", "agents"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(tmp_path).exists()

@@ -1,0 +1,132 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+import jaxrl
+from envs.errors import InputError
+from envs.spaces import Box
+from jaxrl import networks
+from jaxrl.agents import dqn
+from jaxrl.train import make_train
+from jaxrl.types import Transition
+
+HP = dqn.Hyperparams(learning_rate=0.0, gamma=0.9, total_steps=1e4)
+
+
+def table_network():
+    """Q is a table of 2 states × 2 actions; the observation is the state's one-hot vector."""
+    return networks.Network(lambda key: jnp.zeros((2, 2)), lambda params, obs: obs @ params)
+
+
+def transition(terminated=False, truncated=False):
+    one_hot = jnp.eye(2)
+    flags = (jnp.array([terminated]), jnp.array([truncated]))
+    return Transition(one_hot[:1], jnp.array([1]), jnp.array([-1.0]), *flags, one_hot[1:], ())
+
+
+@pytest.mark.parametrize(
+    ("config", "terminated", "truncated", "error"),
+    [
+        # Q(s, a) = 3, r = −1, γ = 0.9, max target Q(s') = 5: target 3.5, error 0.5 (the worked example).
+        (dqn.Config(), False, False, 0.5),
+        (dqn.Config(), False, True, 0.5),  # a time limit changes nothing
+        (dqn.Config(), True, False, -4.0),  # target −1
+        (dqn.Config(), True, True, -4.0),
+        # The online network prefers action 0 in s', which the target network values at 2: target 0.8.
+        (dqn.Config(double=True), False, False, -2.2),
+    ],
+)
+@pytest.mark.parametrize("huber", [False, True])
+def test_loss_by_hand(config, terminated, truncated, error, huber):
+    config = dqn.Config(double=config.double, huber=huber)
+    learner = dqn.init_learner(table_network(), HP, jax.random.key(0))
+    online, target = jnp.array([[0.0, 3.0], [9.0, 1.0]]), jnp.array([[0.0, 0.0], [2.0, 5.0]])
+    learner = learner._replace(params=online, target_params=target)
+    batch = transition(terminated, truncated)
+    _, scalars = dqn.update(config, table_network(), HP, learner, batch, jax.random.key(0))
+    want = abs(error) - 0.5 if huber and abs(error) > 1 else 0.5 * error**2
+    np.testing.assert_allclose(scalars["loss"], want, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("period", "rate"), [(3, 1.0), (1, 0.25)])
+def test_target_moves(period, rate):
+    hp = HP._replace(learning_rate=0.1, target_period=period, target_rate=rate)
+    learner = dqn.init_learner(table_network(), hp, jax.random.key(0))
+    target = np.zeros((2, 2))
+    for i in range(1, 7):
+        learner, _ = dqn.update(dqn.Config(), table_network(), hp, learner, transition(), jax.random.key(0))
+        if i % period == 0:
+            target = target + rate * (np.asarray(learner.params) - target)
+        np.testing.assert_allclose(learner.target_params, target, atol=1e-6)
+    assert np.abs(target).max() > 0
+
+
+def test_replay_is_held_once():
+    """XLA's own account of a compiled iteration: the buffer is updated in place, alone and in a batch of runs."""
+    env, params = envs.make("CartPole-v1")
+    agent = dqn.make(env, dqn.Config(replay_capacity=200_000, hidden=(8,)))
+
+    def program(state):
+        return jaxrl.run(agent, state, 10)[0]
+
+    def init(key):
+        return agent.init(key, HP, params)
+
+    keys = jax.random.split(jax.random.key(0), 4)
+    for run, shapes in [
+        (program, jax.eval_shape(init, keys[0])),
+        (jax.vmap(program), jax.eval_shape(jax.vmap(init), keys)),
+    ]:
+        buffer = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes.replay))
+        memory = jax.jit(run, donate_argnums=0).lower(shapes).compile().memory_analysis()
+        fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
+        assert memory.alias_size_in_bytes > buffer
+        assert memory.temp_size_in_bytes + fresh < 0.2 * buffer
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"warmup_steps": 64}, "warmup_steps=64 .* batch_size=128"),
+        ({"warmup_steps": 20_000}, "replay_capacity=10000"),
+    ],
+)
+def test_sizes_that_do_not_fit(options, message):
+    env, _ = envs.make("CartPole-v1")
+    with pytest.raises(InputError, match=message):
+        dqn.make(env, dqn.Config(**options))
+
+
+def test_continuous_actions_are_refused():
+    env, _ = envs.make("Pendulum-v1")
+    with pytest.raises(InputError, match="dqn needs a Discrete action space"):
+        dqn.make(env)
+
+
+def test_dueling_and_double_share_the_update():
+    space = Box(-1, 1, (3,))
+    config = dqn.Config(double=True, dueling=True, hidden=(8,))
+    net = dqn.build(config, space, 2)
+    learner = jax.jit(lambda key: dqn.init_learner(net, HP._replace(learning_rate=1e-2), key))(jax.random.key(0))
+    obs = jax.random.normal(jax.random.key(1), (16, 3))
+    flags = jnp.zeros(16, bool)
+    batch = Transition(obs, jnp.zeros(16, int), jnp.ones(16), flags | True, flags, obs, ())
+    step = jax.jit(
+        lambda learner: dqn.update(config, net, HP._replace(learning_rate=1e-2), learner, batch, jax.random.key(0))
+    )
+    first = None
+    for _ in range(200):
+        learner, scalars = step(learner)
+        first = scalars["loss"] if first is None else first
+    assert scalars["loss"] < 0.01 * first  # regresses to the reward 1
+
+
+def test_learns_cartpole_quickly():
+    """50,000 steps with an update every 4 reach a return above 150; a random policy has 22."""
+    env, params = envs.make("CartPole-v1")
+    config = dqn.Config(num_envs=4, double=True)
+    train = make_train(dqn.make(env, config), env_steps=50_000, num_evals=5)
+    result = jax.jit(train)(jax.random.key(12), dqn.Hyperparams(learning_rate=1e-3), params)
+    assert float(result.evaluation.returns.mean(-1).max()) >= 150

@@ -1,0 +1,43 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl import placement
+
+
+def test_layouts_hold_every_run():
+    assert jax.local_device_count() == 2
+    for runs in range(1, 40):
+        for lanes in (None, 1, 3, 100):
+            shards, groups, width = placement.layout(runs, lanes)
+            assert shards == min(runs, 2)
+            assert width <= (lanes or placement.CPU_LANES)
+            assert runs <= shards * groups * width < runs + shards * groups + shards * width
+
+
+@pytest.mark.parametrize("runs", [1, 2, 3, 8, 13])
+@pytest.mark.parametrize("lanes", [None, 1, 2, 100])
+def test_map_runs_is_vmap(runs, lanes):
+    """Whatever the layout, spare places included, the result is that of a plain vmap."""
+
+    def run(key, tree):
+        return {"x": tree["a"] * 2 + jax.random.uniform(key), "y": tree["b"].sum()}
+
+    keys = jax.random.split(jax.random.key(0), runs)
+    tree = {"a": jnp.arange(runs, dtype=jnp.float32), "b": jnp.ones((runs, 3)) * jnp.arange(runs)[:, None]}
+    want = jax.vmap(run)(keys, tree)
+    got = jax.jit(placement.map_runs(run, lanes))(*placement.spread((keys, tree)))
+    for name in want:
+        assert got[name].shape == want[name].shape
+        np.testing.assert_array_equal(got[name], want[name])
+
+
+def test_runs_are_spread_over_devices():
+    spread = placement.spread({"x": jnp.arange(8)})["x"]
+    assert len(spread.sharding.device_set) == 2
+    assert len(placement.spread(jnp.arange(7)).sharding.device_set) == 1  # does not fill the layout
+
+
+def test_use_all_cores_after_the_start_changes_nothing():
+    assert placement.use_all_cores() == 2
