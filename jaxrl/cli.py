@@ -173,6 +173,7 @@ def sweep(agent: str, env: str, argv: list[str]) -> None:
     _use_cache(options.cache)
     import jaxrl
     from jaxrl import plotting, results
+    from jaxrl.sweep import plan
 
     _require(options, "seeds", "steps", "evals", "eval_episodes")
     grid = dict(_axis(text) for text in options.grid)
@@ -180,6 +181,7 @@ def sweep(agent: str, env: str, argv: list[str]) -> None:
         raise InputError("--grid names an axis twice.")
     jaxrl.use_all_cores()
     made, params = envs.make(env, **env_options)
+    plan(agents.get(agent), made, params, config, hp, grid, options.steps, options.evals)
     directory = results.create_run_directory(options.out or _new_directory(f"sweep-{agent}-{env}"))
     settings = {"agent": agent, "env": env, "env_options": env_options, "grid": grid, "config": config, "hp": hp}
     results.write_config(

@@ -16,7 +16,7 @@ import envs
 from envs.errors import InputError, unknown
 from jaxrl import agents
 from jaxrl.driver import Fit, fit
-from jaxrl.train import with_total_steps
+from jaxrl.train import schedule, with_total_steps
 from jaxrl.types import Agent
 
 CURVE_FILE = "curve.png"
@@ -113,6 +113,7 @@ def train(
     from jaxrl import checkpoint, plotting, results
 
     agent, env_params = spec.build()
+    schedule(agent, spec.env_steps, spec.num_evals)
     path = Path(directory)
     if not resume:
         results.create_run_directory(path)

@@ -20,6 +20,7 @@ from envs.errors import InputError, unknown
 from jaxrl import agents
 from jaxrl.placement import map_runs, spread
 from jaxrl.train import make_train, schedule, with_total_steps
+from jaxrl.types import Agent
 
 if TYPE_CHECKING:
     import xarray
@@ -30,12 +31,20 @@ class Program(NamedTuple):
 
     static: dict[str, Any]  # axis -> value
     traced: list[dict[str, Any]]  # one entry for each combination of traced values
+    agent: Agent  # made with the static values
 
 
 def plan(
-    agent: ModuleType, env: Env, env_params: Any, config: Any, hp: Any, grid: Mapping[str, Sequence[Any]]
+    agent: ModuleType,
+    env: Env,
+    env_params: Any,
+    config: Any,
+    hp: Any,
+    grid: Mapping[str, Sequence[Any]],
+    env_steps: int,
+    num_evals: int,
 ) -> list[Program]:
-    """Divides a grid into programs.
+    """Divides a grid into programs and checks all of them.
 
     Args:
         agent: the algorithm's module.
@@ -44,30 +53,38 @@ def plan(
         config: base configuration.
         hp: base hyper-parameters.
         grid: axis -> values; an axis is "hp.FIELD", "config.FIELD", "env.FIELD" (a parameter or a static field).
+        env_steps: environment steps of each run at most.
+        num_evals: evaluations per run.
 
     Raises:
-        InputError: an axis that does not exist (the message has the nearest), or one without values.
+        InputError: an axis that does not exist (the message has the nearest) or has no values, values of the wrong
+            type, an impossible configuration, too small a budget.
     """
-    static_env = {field.name for field in dataclasses.fields(env)}
-    traced_axes = [f"hp.{name}" for name in hp._fields]
-    traced_axes += [f"env.{name}" for name in getattr(env_params, "_fields", ())]
+    traced_defaults = {f"hp.{name}": value for name, value in hp._asdict().items()}
+    if hasattr(env_params, "_asdict"):
+        traced_defaults |= {f"env.{name}": value for name, value in env_params._asdict().items()}
     static_axes = [f"config.{field.name}" for field in dataclasses.fields(config)]
-    static_axes += [f"env.{name}" for name in static_env]
+    static_axes += [f"env.{field.name}" for field in dataclasses.fields(env)]
     for axis, values in grid.items():
-        if axis not in traced_axes and axis not in static_axes:
-            raise unknown(f"sweep axis of {agent.__name__.rpartition('.')[2]}", axis, traced_axes + static_axes)
+        if axis not in traced_defaults and axis not in static_axes:
+            raise unknown(f"sweep axis of {agent.__name__.rpartition('.')[2]}", axis, [*traced_defaults, *static_axes])
         if len(values) == 0 or len(set(values)) != len(values):
             raise InputError(f"sweep axis {axis} needs one or more different values, got {list(values)}.")
-        if axis in traced_axes:
-            owner, _, field = axis.partition(".")
-            default = getattr(hp if owner == "hp" else env_params, field)
-            for value in values:
-                if not np.can_cast(np.asarray(value).dtype, _dtype(default), "same_kind") or np.ndim(value):
-                    raise InputError(f"sweep axis {axis}: {value!r} is not a number of type {_dtype(default)}.")
-    static = {axis: values for axis, values in grid.items() if axis in static_axes}
-    traced = {axis: values for axis, values in grid.items() if axis in traced_axes}
+        for value in values if axis in traced_defaults else ():
+            dtype = _dtype(traced_defaults[axis])
+            if np.ndim(value) or not np.can_cast(np.asarray(value).dtype, dtype, "same_kind"):
+                raise InputError(f"sweep axis {axis}: {value!r} is not a number of type {dtype}.")
+    traced = {axis: values for axis, values in grid.items() if axis in traced_defaults}
+    static = {axis: values for axis, values in grid.items() if axis not in traced_defaults}
     lanes = [dict(zip(traced, values, strict=True)) for values in itertools.product(*traced.values())]
-    return [Program(dict(zip(static, values, strict=True)), lanes) for values in itertools.product(*static.values())]
+    programs = []
+    for values in itertools.product(*static.values()):
+        fixed = dict(zip(static, values, strict=True))
+        owners = _by_owner(fixed)
+        made = agent.make(dataclasses.replace(env, **owners["env"]), dataclasses.replace(config, **owners["config"]))
+        schedule(made, env_steps, num_evals)
+        programs.append(Program(fixed, lanes, made))
+    return programs
 
 
 def sweep(
@@ -112,31 +129,24 @@ def sweep(
     config = module.Config() if config is None else config
     hp = module.Hyperparams() if hp is None else hp
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    programs = plan(module, env, env_params, config, hp, grid)
-    report = report or (lambda line: None)
-
     hp = with_total_steps(hp, env_steps)
-    bound = []
-    for program in programs:
-        by_owner = _by_owner(program.static)
-        bound_env = dataclasses.replace(env, **by_owner["env"])
-        bound.append(module.make(bound_env, dataclasses.replace(config, **by_owner["config"])))
-        schedule(bound[-1], env_steps, num_evals)
-    runs = len(programs[0].traced) * len(seeds)
-    report(
-        f"{len(programs)} program(s) to compile, {runs} runs in each ({len(programs[0].traced)} × {len(seeds)} seeds)."
-    )
+    report = report or (lambda line: None)
+    programs = plan(module, env, env_params, config, hp, grid, env_steps, num_evals)
+    lanes = len(programs[0].traced)
+    report(f"{len(programs)} program(s) to compile, {lanes * len(seeds)} runs in each ({lanes} × {len(seeds)} seeds).")
 
     parts = []
-    for index, (program, made) in enumerate(zip(programs, bound, strict=True)):
+    for index, program in enumerate(programs):
         started = time.perf_counter()
         arguments = _lanes(program.traced, seeds, hp, env_params)
-        train = jax.jit(map_runs(_without_state(make_train(made, env_steps, num_evals, eval_episodes))))
+        train = jax.jit(map_runs(_without_state(make_train(program.agent, env_steps, num_evals, eval_episodes))))
         metrics, evaluation = jax.tree.map(np.asarray, train(*spread(arguments)))
         parts.append((metrics, evaluation))
         settings = ", ".join(f"{axis}={value}" for axis, value in program.static.items()) or "all"
         report(f"program {index + 1}/{len(programs)} ({settings}): {time.perf_counter() - started:.1f} s")
-    env_step = min((schedule(made, env_steps, num_evals).env_steps for made in bound), key=lambda steps: steps[-1])
+    env_step = min(
+        (schedule(program.agent, env_steps, num_evals).env_steps for program in programs), key=lambda steps: steps[-1]
+    )
     return _labelled(programs, parts, grid, seeds, env_step)
 
 

@@ -51,7 +51,7 @@ def test_probability_of_improvement_is_mann_whitney():
 
 @pytest.mark.parametrize("statistic", [statistics.mean, statistics.median, statistics.iqm])
 def test_interval_agrees_with_scipy(statistic):
-    scores = RNG.gamma(2.0, size=30)
+    scores = np.random.default_rng(3).gamma(2.0, size=30)
     ours = statistics.stratified_bootstrap(scores, statistic, confidence=0.9, resamples=20_000)
     theirs = scipy.stats.bootstrap(
         (scores,), statistic, confidence_level=0.9, n_resamples=20_000, method="percentile", random_state=1
