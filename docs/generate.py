@@ -1,4 +1,4 @@
-"""Generates what in docs/ is generated: the picture of the layers. The parity tables: `python -m envs.interop.parity`."""
+"""Generates the picture of the layers. The parity tables come from `python -m envs.interop.parity`."""
 
 from pathlib import Path
 
@@ -21,7 +21,8 @@ LAYERS = [
     ("agents", "jaxrl.agents.*: one algorithm each, none imports another", "#fdf0d0"),
     (
         "shared rooms",
-        "types  ·  rollout  ·  returns  ·  losses  ·  distributions  ·  exploration\nnetworks  ·  normalize  ·  replay  ·  actions",
+        "types  ·  rollout  ·  returns  ·  losses  ·  distributions\n"
+        "exploration  ·  networks  ·  normalize  ·  replay  ·  actions",
         "#fdf0d0",
     ),
     (
