@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import Step
-from envs.drawing import Color
 from envs.minatar import game
+from envs.minatar.game import Mark
 
 _CHOICES = 840  # a multiple of 1 … 8, so that a uniform number below it picks among any number of rows evenly
 _ROW = np.arange(game.SIZE)
@@ -73,7 +73,12 @@ class Asterix(game.Game[State, Params, Draws]):
     ramping: bool = True  # whether the difficulty rises
 
     used_actions: ClassVar[tuple[int, ...]] = (game.NONE, game.LEFT, game.UP, game.RIGHT, game.DOWN)
-    channels: ClassVar[dict[str, Color]] = {"player": "green", "enemy": "red", "trail": "slate", "gold": "yellow"}
+    channels: ClassVar[dict[str, Mark]] = {
+        "player": Mark("green"),
+        "enemy": Mark("red"),
+        "trail": Mark("slate", 0.35),
+        "gold": Mark("yellow", 0.8, disc=True),
+    }
 
     def default_params(self) -> Params:
         """The original's constants."""

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import Step
-from envs.drawing import Color
 from envs.minatar import game
+from envs.minatar.game import Mark
 
 _TOP, _BOTTOM = 1, 3  # the rows of bricks
 _WALL = (1 << 30) - 1  # all bricks
@@ -60,7 +60,12 @@ class Breakout(game.Game[State, Params, Draws]):
     """A ball, a paddle and three rows of bricks."""
 
     used_actions: ClassVar[tuple[int, ...]] = (game.NONE, game.LEFT, game.RIGHT)
-    channels: ClassVar[dict[str, Color]] = {"paddle": "light", "ball": "yellow", "trail": (110, 90, 30), "brick": "red"}
+    channels: ClassVar[dict[str, Mark]] = {
+        "paddle": Mark("light"),
+        "ball": Mark("yellow", 0.8, disc=True),
+        "trail": Mark("yellow", 0.35, disc=True),
+        "brick": Mark("red"),
+    }
 
     def default_params(self) -> Params:
         """The original's constants."""

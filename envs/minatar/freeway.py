@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import Step
-from envs.drawing import Color
 from envs.minatar import game
+from envs.minatar.game import Mark
 
 _COLUMN = 4  # where the chicken walks
 _ROW = np.arange(game.SIZE)
@@ -62,14 +62,14 @@ class Freeway(game.Game[State, Params, Draws]):
     """A chicken and eight cars."""
 
     used_actions: ClassVar[tuple[int, ...]] = (game.NONE, game.UP, game.DOWN)
-    channels: ClassVar[dict[str, Color]] = {
-        "chicken": "white",
-        "car": "red",
-        "speed1": (250, 220, 80),
-        "speed2": (230, 180, 50),
-        "speed3": (200, 140, 40),
-        "speed4": (160, 100, 40),
-        "speed5": (120, 70, 40),
+    channels: ClassVar[dict[str, Mark]] = {
+        "chicken": Mark("white", 0.8, disc=True),
+        "car": Mark("red"),
+        "speed1": Mark((250, 220, 80), 0.7),
+        "speed2": Mark((230, 180, 50), 0.6),
+        "speed3": Mark((200, 140, 40), 0.5),
+        "speed4": Mark((160, 100, 40), 0.4),
+        "speed5": Mark((120, 70, 40), 0.3),
     }
 
     def default_params(self) -> Params:

@@ -19,7 +19,7 @@ Common deviations from the original:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,14 @@ ParamsT = TypeVar("ParamsT")
 DrawsT = TypeVar("DrawsT")
 
 
+class Mark(NamedTuple):
+    """How a channel is drawn in a cell."""
+
+    color: Color
+    size: float = 0.9  # of the cell
+    disc: bool = False  # a disc, else a square
+
+
 @dataclass(frozen=True)
 class Game(Env[StateT, ParamsT], Generic[StateT, ParamsT, DrawsT]):
     """A MinAtar game. A game's state has a field `last_action`: i32[], the action executed last."""
@@ -46,7 +54,7 @@ class Game(Env[StateT, ParamsT], Generic[StateT, ParamsT, DrawsT]):
     minimal_actions: bool = False  # whether the action space has only the actions that the game uses
 
     used_actions: ClassVar[tuple[int, ...]]  # the actions that the game uses, ascending
-    channels: ClassVar[dict[str, Color]]  # the channels of the observation in order, and their colours
+    channels: ClassVar[dict[str, Mark]]  # the channels of the observation in order, and how they are drawn
 
     @property
     def observation_space(self) -> Box:
@@ -81,17 +89,25 @@ class Game(Env[StateT, ParamsT], Generic[StateT, ParamsT, DrawsT]):
         return jnp.where(repeat, last_action, action)
 
     def render(self, state: StateT, params: ParamsT) -> np.ndarray:
-        """The grid, one colour for each channel, later channels smaller so that they show on top: 400 × 400 pixels."""
+        """The grid with the mark of each channel that is set, in their order: 400 × 400 pixels."""
         obs = np.asarray(self.observe(state, params))
-        canvas = Canvas(SIZE * _CELL, SIZE * _CELL, "black")
-        for y, x, c in np.argwhere(obs)[np.argsort(np.argwhere(obs)[:, 2], kind="stable")]:
-            margin = 1 + c
-            canvas.rectangle(
-                (x * _CELL + margin, y * _CELL + margin),
-                ((x + 1) * _CELL - margin, (y + 1) * _CELL - margin),
-                list(self.channels.values())[c],
-            )
+        canvas = Canvas(SIZE * _CELL, SIZE * _CELL, (14, 16, 26))
+        for y, x in np.ndindex(SIZE, SIZE):
+            _paint(canvas, x, y, Mark((26, 29, 44), 0.95))
+        for c, mark in enumerate(self.channels.values()):
+            for y, x in np.argwhere(obs[:, :, c]):
+                _paint(canvas, x, y, mark)
         return canvas.pixels
+
+
+def _paint(canvas: Canvas, x: int, y: int, mark: Mark) -> None:
+    """Draws a mark in the cell at column `x`, row `y`."""
+    center_x, center_y, radius = (x + 0.5) * _CELL, (y + 0.5) * _CELL, mark.size * _CELL / 2
+    if mark.disc:
+        canvas.circle((center_x, center_y), radius, mark.color)
+    else:
+        corner, opposite = (center_x - radius, center_y - radius), (center_x + radius, center_y + radius)
+        canvas.rectangle(corner, opposite, mark.color)
 
 
 def repeats(word: jax.Array, sticky_prob: Any) -> jax.Array:

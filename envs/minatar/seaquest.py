@@ -31,8 +31,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import Step
-from envs.drawing import Color
 from envs.minatar import game
+from envs.minatar.game import Mark
 
 _ROW = np.arange(game.SIZE)
 _SLOTS = 32  # enemies; a power of 2, at least the 30 that there can be
@@ -127,17 +127,17 @@ class Seaquest(game.Game[State, Params, Draws]):
     ramping: bool = True  # whether the difficulty rises with each surfacing
 
     used_actions: ClassVar[tuple[int, ...]] = tuple(range(6))
-    channels: ClassVar[dict[str, Color]] = {
-        "sub_front": "green",
-        "sub_back": (40, 100, 55),
-        "friendly_bullet": "white",
-        "trail": (70, 75, 110),
-        "enemy_bullet": (255, 130, 130),
-        "enemy_fish": "red",
-        "enemy_sub": "purple",
-        "oxygen_gauge": "ice",
-        "diver_gauge": "blue",
-        "diver": "yellow",
+    channels: ClassVar[dict[str, Mark]] = {
+        "sub_front": Mark("green"),
+        "sub_back": Mark("green", 0.6),
+        "friendly_bullet": Mark("white", 0.35, disc=True),
+        "trail": Mark("slate", 0.35),
+        "enemy_bullet": Mark((255, 150, 150), 0.35, disc=True),
+        "enemy_fish": Mark("red", 0.8, disc=True),
+        "enemy_sub": Mark("purple"),
+        "oxygen_gauge": Mark("ice", 0.8),
+        "diver_gauge": Mark("blue", 0.5),
+        "diver": Mark("yellow", 0.6, disc=True),
     }
 
     def default_params(self) -> Params:

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import Step
-from envs.drawing import Color
 from envs.minatar import game
+from envs.minatar.game import Mark
 
 _ROW = np.arange(game.SIZE)
 _WAVE = np.where(_ROW < 4, 0b0011111100, 0).astype(np.uint32)  # bit rows of a new wave
@@ -68,13 +68,13 @@ class SpaceInvaders(game.Game[State, Params, Draws]):
     ramping: bool = True  # whether the difficulty rises with each wave
 
     used_actions: ClassVar[tuple[int, ...]] = (game.NONE, game.LEFT, game.RIGHT, game.FIRE)
-    channels: ClassVar[dict[str, Color]] = {
-        "cannon": "green",
-        "alien": "purple",
-        "alien_left": (170, 110, 190),
-        "alien_right": (190, 130, 150),
-        "friendly_bullet": "white",
-        "enemy_bullet": "red",
+    channels: ClassVar[dict[str, Mark]] = {
+        "cannon": Mark("green"),
+        "alien": Mark("purple"),
+        "alien_left": Mark("blue", 0.35),
+        "alien_right": Mark("yellow", 0.35),
+        "friendly_bullet": Mark("white", 0.35, disc=True),
+        "enemy_bullet": Mark("red", 0.35, disc=True),
     }
 
     def default_params(self) -> Params:
