@@ -60,7 +60,7 @@ class Config:
 class Hyperparams(NamedTuple):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    learning_rate: float = 2.5e-4
+    learning_rate: float = 1e-3
     """Step size of Adam."""
     gamma: float = 0.99
     """Discount."""
@@ -74,8 +74,6 @@ class Hyperparams(NamedTuple):
     """Updates between two moves of the target parameters."""
     target_rate: float = 1.0
     """How far the target parameters move: 1 copies, a small τ follows softly."""
-    max_grad_norm: float = 10.0
-    """The gradient is scaled down to this global norm."""
     total_steps: float | None = None
     """Environment steps that the schedule of ε refers to; the length of the run unless given."""
 
@@ -108,8 +106,8 @@ def build(config: Config, observation_space: Space, num_actions: int) -> network
 
 
 def optimizer(hp: Hyperparams) -> optax.GradientTransformation:
-    """Adam behind a clip of the global gradient norm."""
-    return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), optax.adam(hp.learning_rate))
+    """Adam. The gradient's norm is not clipped: values in the hundreds would then hardly be learnt."""
+    return optax.adam(hp.learning_rate)
 
 
 def init_learner(net: networks.Network, hp: Hyperparams, key: jax.Array) -> Learner:
