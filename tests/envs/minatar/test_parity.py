@@ -19,10 +19,9 @@ import envs
 from envs.minatar import asterix, breakout, freeway, seaquest, space_invaders
 from envs.minatar.game import DOWN, FIRE, LEFT, NONE, RIGHT, UP
 
-pytest.importorskip("minatar")
-with warnings.catch_warnings():
+with warnings.catch_warnings():  # its plotting libraries may warn on import
     warnings.simplefilter("ignore")
-    from minatar import Environment
+    Environment = pytest.importorskip("minatar").Environment
 
 LANES, STEPS, STRETCH = 8, 400, 4  # a run; how often it starts anew from a scattered state
 
@@ -438,9 +437,7 @@ def record(name, wild, seed=11, **options):
 
 
 def original_of(adapter, ramping):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return Environment(adapter.name, difficulty_ramping=ramping)
+    return Environment(adapter.name, difficulty_ramping=ramping)
 
 
 def inject(original, adapter, state):
@@ -545,3 +542,13 @@ def test_end_of_freeway():
         return jax.lax.scan(body, env.reset(key, params)[1], jax.random.split(key, 2502))[1]
 
     assert np.flatnonzero(run(jax.random.key(0)))[0] == 2500
+
+
+@pytest.mark.parametrize(("name", "adapter", "ramping"), CASES[:5], ids=IDS[:5])
+def test_first_observation(name, adapter, ramping):
+    env, params = envs.make(name)
+    obs, state = jax.device_get(jax.jit(jax.vmap(env.reset, (0, None)))(jax.random.split(jax.random.key(0), 4), params))
+    original = original_of(adapter, ramping)
+    for i in range(4):
+        inject(original, adapter, jax.tree.map(lambda leaf, i=i: leaf[i], state))
+        np.testing.assert_array_equal(original.state(), obs[i])

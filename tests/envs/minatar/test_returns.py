@@ -11,10 +11,9 @@ from scipy import stats
 
 import envs
 
-pytest.importorskip("minatar")
-with warnings.catch_warnings():
+with warnings.catch_warnings():  # its plotting libraries may warn on import
     warnings.simplefilter("ignore")
-    from minatar import Environment
+    Environment = pytest.importorskip("minatar").Environment
 
 UNIFORM = (1 / 6,) * 6
 UPWARD = (0.1, 0.0, 0.8, 0.0, 0.1, 0.0)  # a random chicken hardly ever arrives
