@@ -145,14 +145,14 @@ def _labelled(env_step: int, seeds: Sequence[int], metrics: Metrics, evaluation:
     """The results of one stretch: episodes summed and scalars averaged over its iterations."""
     from jaxrl import results
 
-    episodes = jax.tree.map(lambda x: x.sum(axis=1, keepdims=True), metrics.episodes)
+    return_sum, length_sum, count = (np.sum(x, axis=1, keepdims=True) for x in metrics.episodes)
     return results.curves(
         env_steps=np.asarray([env_step]),
         seeds=seeds,
-        returns=evaluation.returns[:, None],
-        lengths=evaluation.lengths[:, None],
-        train=(episodes.return_sum, episodes.length_sum, episodes.count),
-        scalars={name: values.mean(axis=1, keepdims=True) for name, values in metrics.scalars.items()},
+        returns=np.expand_dims(evaluation.returns, 1),
+        lengths=np.expand_dims(evaluation.lengths, 1),
+        train=(return_sum, length_sum, count),
+        scalars={name: np.mean(values, axis=1, keepdims=True) for name, values in metrics.scalars.items()},
     )
 
 

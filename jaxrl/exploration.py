@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from envs.errors import InputError
 from jaxrl.distributions import Categorical
 
 
@@ -60,6 +61,17 @@ def ou_step(
     DDPG, arXiv:1509.02971, uses θ = 0.15, σ = 0.2).
     """
     return state - theta * state * dt + sigma * jnp.sqrt(dt) * jax.random.normal(key, state.shape, state.dtype)
+
+
+def horizon(total_steps: jax.Array | float | None) -> jax.Array | float:
+    """Returns `hp.total_steps`, the environment steps that an agent's schedules run over.
+
+    Raises:
+        InputError: it is not set; `make_train`, `fit` and `sweep` set it to the length of the run.
+    """
+    if total_steps is None:
+        raise InputError("hp.total_steps is None: give the number of environment steps that the schedules run over.")
+    return total_steps
 
 
 def linear(

@@ -181,7 +181,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
 
     def exploring_policy(state: State) -> Policy:
         hp = state.hp
-        horizon = hp.epsilon_fraction * hp.total_steps
+        horizon = hp.epsilon_fraction * exploration.horizon(hp.total_steps)
         epsilon = exploration.linear(hp.epsilon_start, hp.epsilon_end, horizon, state.env_steps)
 
         def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
@@ -233,8 +233,8 @@ def make(env: Env, config: Config = Config()) -> Agent:
 
 def _example(env: Env) -> Transition:
     """The shapes of one stored transition."""
-    scalar = jax.ShapeDtypeStruct((), jnp.float32)
-    flag = jax.ShapeDtypeStruct((), jnp.bool_)
+    scalar: Any = jax.ShapeDtypeStruct((), jnp.float32)
+    flag: Any = jax.ShapeDtypeStruct((), jnp.bool_)
     obs = jax.eval_shape(lambda: spaces.sample(env.observation_space, jax.random.key(0)))
     action = jax.ShapeDtypeStruct((), jnp.int32)
     return Transition(obs, action, scalar, flag, flag, obs, ())

@@ -22,7 +22,7 @@ from envs import episode
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Box, Discrete, Space
-from jaxrl import losses, networks, normalize, returns
+from jaxrl import exploration, losses, networks, normalize, returns
 from jaxrl.actions import unit_box
 from jaxrl.distributions import Categorical, Normal
 from jaxrl.rollout import rollout
@@ -265,7 +265,8 @@ def make(env: Env, config: Config = Config()) -> Agent:
             f"{config.num_envs} · {config.rollout_length} = {steps_per_iteration}."
         )
     observation_space, action_space = env.observation_space, env.action_space
-    if config.normalize_obs and not isinstance(observation_space, Box):
+    box = observation_space if isinstance(observation_space, Box) else None
+    if config.normalize_obs and box is None:
         raise InputError(f"normalize_obs needs Box observations; the environment has {observation_space}.")
     nets = build(config, observation_space, action_space)
 
@@ -297,7 +298,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
             env_params=env_params,
             learner=init_learner(nets, hp, key_learner),
             episode=episode.reset(env, env_params, key_episode, config.num_envs),
-            obs_moments=normalize.init(_zeros(observation_space)) if config.normalize_obs else (),
+            obs_moments=normalize.init(jnp.zeros(box.shape)) if box and config.normalize_obs else (),
             return_scale=normalize.init_return_scale(config.num_envs) if config.normalize_reward else (),
             iteration=jnp.int32(0),
         )
@@ -317,8 +318,9 @@ def make(env: Env, config: Config = Config()) -> Agent:
             return_scale, reward = normalize.scale_rewards(return_scale, batch.reward, ended, hp.gamma)
             batch = batch._replace(reward=reward)
         if config.anneal_learning_rate:
-            done = state.iteration * steps_per_iteration / hp.total_steps
-            hp = hp._replace(learning_rate=hp.learning_rate * jnp.maximum(1.0 - done, 0.0))
+            taken = state.iteration * steps_per_iteration
+            rate = exploration.linear(hp.learning_rate, 0.0, exploration.horizon(hp.total_steps), taken)
+            hp = hp._replace(learning_rate=rate)
         learner, scalars = update(config, nets, hp, state.learner, batch, key_update)
         following = state._replace(
             key=key,
@@ -331,7 +333,3 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return following, Metrics(out.stats, scalars)
 
     return Agent(init, step, policy, steps_per_iteration, 0, "ppo", env, config)
-
-
-def _zeros(space: Box) -> jax.Array:
-    return jnp.zeros(space.shape, jnp.float32)

@@ -112,7 +112,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
 
     def online_step(state: State, _: None) -> tuple[State, Metrics]:
         hp = state.hp
-        horizon = hp.epsilon_fraction * hp.total_steps
+        horizon = hp.epsilon_fraction * exploration.horizon(hp.total_steps)
         epsilon = exploration.linear(hp.epsilon_start, hp.epsilon_end, horizon, state.env_steps)
 
         def act(key: jax.Array, obs: jax.Array, memory: Any) -> tuple[Any, Any, Any]:
