@@ -23,7 +23,7 @@ class UnitBox(NamedTuple):
 
     def to_unit(self, action: jax.Array) -> jax.Array:
         """The inverse of `to_env` for actions inside the Box."""
-        return jnp.divide(action - self.center, self.half_range)
+        return jnp.asarray((action - self.center) / self.half_range)
 
 
 def unit_box(space: Box) -> UnitBox:
