@@ -19,11 +19,11 @@ class UnitBox(NamedTuple):
 
     def to_env(self, unit_action: jax.Array) -> jax.Array:
         """Clips to the unit box and scales: f32[..., *action] -> f32[..., *action] inside the Box."""
-        return self.center + self.half_range * jnp.clip(unit_action, -self.limit, self.limit)
+        return jnp.clip(unit_action, -self.limit, self.limit) * self.half_range + self.center
 
     def to_unit(self, action: jax.Array) -> jax.Array:
         """The inverse of `to_env` for actions inside the Box."""
-        return jnp.asarray((action - self.center) / self.half_range)
+        return (action - self.center) / self.half_range
 
 
 def unit_box(space: Box) -> UnitBox:
