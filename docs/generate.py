@@ -14,7 +14,7 @@ LAYERS = [
     ("runs by name", "jaxrl.runs: config.json and everything built from it; knows the registry", "#dbe7f5"),
     (
         "host drivers",
-        "jaxrl.driver (fit)  ·  jaxrl.sweep  ·  checkpoint  ·  results  ·  plotting  ·  portable",
+        "jaxrl.driver (fit)  ·  jaxrl.sweep  ·  checkpoint  ·  results  ·  plotting  ·  export",
         "#dcefdc",
     ),
     ("pure training", "jaxrl.train (run, make_train)  ·  jaxrl.evaluate  ·  jaxrl.placement", "#fdf0d0"),

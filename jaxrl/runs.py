@@ -163,13 +163,13 @@ def policy_file(directory: Path | str, seed: int) -> Path:
 
 def export_policies(spec: Spec, agent: Agent, state: Any, directory: Path) -> None:
     """Writes the greedy policy of every seed as a file that NumPy alone can run."""
-    from jaxrl import portable
+    from jaxrl.export import export_policy
 
     for lane, seed in enumerate(spec.seeds):
         path = policy_file(directory, seed)
         path.parent.mkdir(exist_ok=True)
         one = jax.tree.map(lambda x, lane=lane: x[lane], state)
-        portable.export(
+        export_policy(
             path,
             agent.policy,
             one,

@@ -14,6 +14,7 @@ import pytest
 from envs import spaces
 from envs.errors import InputError
 from jaxrl import portable
+from jaxrl.export import export_policy
 from jaxrl.types import Policy
 
 OBSERVATIONS = 100
@@ -92,7 +93,7 @@ def draw(space, count=OBSERVATIONS):
 
 def check_same(tmp_path, policy_fn, state, obs_space, action_space, atol=1e-5):
     """NumPy's actions, one by one, against JAX's in a batch; returns the policy read back."""
-    path = portable.export(tmp_path / "policy.npz", policy_fn, state, obs_space, action_space, meta={"agent": "test"})
+    path = export_policy(tmp_path / "policy.npz", policy_fn, state, obs_space, action_space, meta={"agent": "test"})
     policy = portable.load(path)
     obs = draw(obs_space)
     expected, _, _ = jax.jit(policy_fn(state).act)(jax.random.key(0), obs, ())
@@ -199,7 +200,7 @@ def test_recurrent_policy_with_memory(tmp_path):
 
         return Policy(act, {"carry": jnp.full(8, 0.1), "t": jnp.int32(0)})
 
-    policy = portable.load(portable.export(tmp_path / "p.npz", policy_fn, run_state(params), VECTOR, TORQUES))
+    policy = portable.load(export_policy(tmp_path / "p.npz", policy_fn, run_state(params), VECTOR, TORQUES))
     act = jax.jit(policy_fn(run_state(params)).act)
     batched = jax.tree.map(lambda x: x[None], policy_fn(run_state(params)).memory)
     memory = None
@@ -303,7 +304,7 @@ def test_operations(tmp_path, name):
     want = np.asarray(jax.jit(compute)(jnp.ones((1, 2))))
     policy_fn = feed_forward(lambda s, obs: compute(obs)[None])
     space = spaces.Box(-np.inf, np.inf, want.shape)
-    path = portable.export(tmp_path / "p.npz", policy_fn, (), spaces.Box(0.0, 1.0, (2,)), space)
+    path = export_policy(tmp_path / "p.npz", policy_fn, (), spaces.Box(0.0, 1.0, (2,)), space)
     action, _ = portable.load(path).act(np.ones(2, np.float32))
     assert action.dtype == want.dtype
     np.testing.assert_allclose(action, want, rtol=2e-5, atol=2e-5)
@@ -314,7 +315,7 @@ def test_the_file_alone_and_numpy_alone(tmp_path):
     network = Actor()
     state = run_state(random_params(network, jnp.zeros((1, 6))))
     greedy = feed_forward(lambda s, obs: jnp.argmax(network.apply(s.params, obs), -1))
-    portable.export(tmp_path / "policy.npz", greedy, state, VECTOR, ACTIONS)
+    export_policy(tmp_path / "policy.npz", greedy, state, VECTOR, ACTIONS)
     shutil.copy(portable.__file__, tmp_path / "portable.py")
     (tmp_path / "broken.npz").write_bytes(b"PK" + bytes(100))
     program = """
@@ -346,7 +347,7 @@ print(actions)
 def test_the_same_policy_makes_the_same_bytes(tmp_path):
     greedy = feed_forward(lambda s, obs: jnp.argmax(obs @ s, -1))
     weights = jnp.arange(24.0).reshape(6, 4)
-    first, second = (portable.export(tmp_path / n, greedy, weights, VECTOR, ACTIONS) for n in ("a.npz", "b.npz"))
+    first, second = (export_policy(tmp_path / n, greedy, weights, VECTOR, ACTIONS) for n in ("a.npz", "b.npz"))
     assert first.read_bytes() == second.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "b.npz"]
     with np.load(first, allow_pickle=False) as file:
@@ -367,7 +368,7 @@ def test_a_random_policy_is_refused(tmp_path):
 
     for policy_fn in (from_key, from_state, from_constant):
         with pytest.raises(InputError, match="draws random numbers"):
-            portable.export(tmp_path / "p.npz", policy_fn, run_state({}), VECTOR, ACTIONS)
+            export_policy(tmp_path / "p.npz", policy_fn, run_state({}), VECTOR, ACTIONS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -397,7 +398,7 @@ def test_unused_randomness_is_no_obstacle(tmp_path):
 )
 def test_what_cannot_be_exported_is_named(tmp_path, act, message):
     with pytest.raises(InputError, match=message):
-        portable.export(tmp_path / "p.npz", feed_forward(act), run_state({}), VECTOR, ACTIONS)
+        export_policy(tmp_path / "p.npz", feed_forward(act), run_state({}), VECTOR, ACTIONS)
 
 
 def test_bad_destinations_and_sources(tmp_path):
@@ -406,11 +407,11 @@ def test_bad_destinations_and_sources(tmp_path):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "missing" / "p.npz", tmp_path / "file" / "p.npz"):
         with pytest.raises(InputError, match="cannot write"):
-            portable.export(place, greedy, weights, VECTOR, ACTIONS)
+            export_policy(place, greedy, weights, VECTOR, ACTIONS)
     with pytest.raises(InputError, match="there is no policy file"):
         portable.load(tmp_path / "none.npz")
 
-    good = portable.export(tmp_path / "good.npz", greedy, weights, VECTOR, ACTIONS)
+    good = export_policy(tmp_path / "good.npz", greedy, weights, VECTOR, ACTIONS)
     whole = good.read_bytes()
     bad = tmp_path / "bad.npz"
     for content in (b"", b"text", whole[: len(whole) // 2], whole[:-1]):
@@ -435,7 +436,7 @@ def test_bad_destinations_and_sources(tmp_path):
 
 def test_an_edited_graph_is_refused(tmp_path):
     greedy = feed_forward(lambda s, obs: jnp.argmax(obs @ s, -1))
-    good = portable.export(tmp_path / "p.npz", greedy, jnp.arange(24.0).reshape(6, 4), VECTOR, ACTIONS)
+    good = export_policy(tmp_path / "p.npz", greedy, jnp.arange(24.0).reshape(6, 4), VECTOR, ACTIONS)
     with zipfile.ZipFile(good) as archive, archive.open("__policy__.npy") as file:
         graph = json.loads(np.lib.format.read_array(file).tobytes())
 
