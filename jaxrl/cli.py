@@ -218,10 +218,10 @@ def evaluate(options: EvaluateOptions) -> None:
     use_all_cores()
     spec = runs.read_spec(options.run)
     agent, state, _ = runs.restore(spec, options.run)
-    # Other starts than those of the evaluations in training.
-    key = jax.random.key(2**31 - 2)
-    one_run = map_runs(lambda s: play(agent.env, s.env_params, agent.policy(s), key, options.episodes))
-    ours = np.asarray(jax.jit(one_run)(state).returns, np.float64)
+    # Other starts than in the evaluations during training, and others for every run: the episodes are independent.
+    keys = jax.random.split(jax.random.key(2**31 - 2), len(spec.seeds))
+    one_run = map_runs(lambda s, key: play(agent.env, s.env_params, agent.policy(s), key, options.episodes))
+    ours = np.asarray(jax.jit(one_run)(state, keys).returns, np.float64)
     theirs = None
     if options.gymnasium:
         from jaxrl import gymnasium_check

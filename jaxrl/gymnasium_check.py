@@ -32,7 +32,7 @@ def returns(spec: Spec, directory: Path | str, episodes: int) -> np.ndarray:
     for lane, seed in enumerate(spec.seeds):
         policy = portable.load(policy_file(directory, seed))
         for number in range(episodes):
-            found[lane, number] = _episode(env, policy, number)
+            found[lane, number] = _episode(env, policy, seed=lane * episodes + number)
     env.close()
     return found
 
