@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -80,6 +81,7 @@ def map_runs(run: Callable[..., Any], lanes: int | None = None) -> Callable[...,
         run: function of one run; pytrees in, pytrees out.
         lanes: most runs in one vmap; see `layout`.
     """
+    _warn_of_copies()
 
     def mapped(*args: Any) -> Any:
         num_runs = jax.tree.leaves(args)[0].shape[0]
@@ -105,6 +107,15 @@ def map_runs(run: Callable[..., Any], lanes: int | None = None) -> Callable[...,
         return jax.tree.map(lambda x: x[:num_runs], out) if spare else out
 
     return mapped
+
+
+def _warn_of_copies() -> None:
+    if jaxlib.version.__version__ == "0.11.1" and jax.default_backend() == "cpu":
+        warnings.warn(
+            "jaxlib 0.11.1 copies a whole buffer for every small in-place update on the CPU (jax issue 40101): "
+            "replay will be slow. Another version of jaxlib does not.",
+            stacklevel=3,
+        )
 
 
 def _mesh(shards: int) -> Mesh:

@@ -41,3 +41,9 @@ def test_runs_are_spread_over_devices():
 
 def test_use_all_cores_after_the_start_changes_nothing():
     assert placement.use_all_cores() == 2
+
+
+def test_the_jaxlib_that_copies_buffers_is_named(monkeypatch):
+    monkeypatch.setattr("jaxlib.version.__version__", "0.11.1")
+    with pytest.warns(UserWarning, match="jaxlib 0.11.1 copies"):
+        placement.map_runs(lambda x: x)
