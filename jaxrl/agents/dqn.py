@@ -106,7 +106,7 @@ def build(config: Config, observation_space: Space, num_actions: int) -> network
 
 
 def optimizer(hp: Hyperparams) -> optax.GradientTransformation:
-    """Adam. The gradient's norm is not clipped: values in the hundreds would then hardly be learnt."""
+    """Adam. The gradient's norm is not clipped: on CartPole, where values near 100, a clip at 10 slowed learning."""
     return optax.adam(hp.learning_rate)
 
 
