@@ -1,7 +1,8 @@
 """The Markov decision process and nothing else: no clock, no reset policy, no batch, no mutation."""
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import jax
 import numpy as np
@@ -20,6 +21,9 @@ class Step(NamedTuple):
     reward: jax.Array  # f32[]
     terminated: jax.Array  # bool[]; True only where the MDP itself ends, never for a time limit
     info: dict[str, jax.Array]  # diagnostics of fixed shape; {} for most
+    # bool[]; an environment of another library cut the episode off by a clock of its own. Ours never do: their time
+    # limit is `max_steps`, applied by `envs.episode`.
+    truncated: jax.Array | bool = False
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,16 @@ class Env(Generic[StateT, ParamsT]):
     Shapes never depend on `params`.
     """
 
-    max_steps: int | None = None  # the time limit in steps that `envs.episode` applies; None: no limit
+    # The time limit in steps that `envs.episode` applies; None: no limit.
+    max_steps: int | None = dataclasses.field(default=None, kw_only=True)
+
+    def options(self) -> dict[str, Any]:
+        """Returns the static fields by name, those of wrapped environments included."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns a copy in which some of `options` have other values."""
+        return dataclasses.replace(self, **changes)
 
     @property
     def random_step(self) -> bool:

@@ -77,7 +77,9 @@ def step(
         out = jax.vmap(env.step, in_axes=(None, 0, 0, None))(key_step, episode.state, action, params)
 
     t = episode.t + 1
-    truncated = jnp.zeros_like(out.terminated) if env.max_steps is None else t >= env.max_steps
+    truncated = jnp.broadcast_to(out.truncated, out.terminated.shape)
+    if env.max_steps is not None:
+        truncated |= t >= env.max_steps
     ended = out.terminated | truncated
     episode_return = episode.episode_return + out.reward
     stats = EpisodeStats(

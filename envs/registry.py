@@ -1,8 +1,8 @@
 """Names of environments: `make`, `register`, `names`."""
 
-import dataclasses
 import importlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,14 +10,27 @@ import numpy as np
 from envs.base import Env
 from envs.errors import InputError, unknown
 
-_ENTRIES: dict[str, tuple[str | type[Env], dict[str, Any]]] = {}
+
+class Entry(NamedTuple):
+    """What a name stands for."""
+
+    env: str | type[Env]  # the class, or "module:Class"
+    options: dict[str, Any]  # static fields that the name fixes
+    wrap: Callable[[Env], Env] | str | None  # applied to the instance: a function, or "module:function"
 
 
-def register(name: str, env: str | type[Env], **options: Any) -> None:
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(
+    name: str, env: str | type[Env], *, wrap: Callable[[Env], Env] | str | None = None, **options: Any
+) -> None:
     """Adds an environment under `name`.
 
     Args:
         env: the class, or "module:Class", imported at the first `make`.
+        wrap: turns the instance into the one that `make` returns (see `envs.wrappers`); a function, or
+            "module:function", imported at the first `make`.
         options: static fields of the class that this name fixes, e.g. `max_steps=200`.
 
     Raises:
@@ -25,28 +38,12 @@ def register(name: str, env: str | type[Env], **options: Any) -> None:
     """
     if name in _ENTRIES:
         raise InputError(f"environment {name!r} is registered already.")
-    _ENTRIES[name] = (env, options)
+    _ENTRIES[name] = Entry(env, options, wrap)
 
 
 def names() -> list[str]:
     """All registered names, sorted."""
     return sorted(_ENTRIES)
-
-
-def env_class(name: str) -> tuple[type[Env], dict[str, Any]]:
-    """Returns the class behind `name` and the static options that the name fixes.
-
-    Raises:
-        InputError: no such name; the message has the nearest.
-    """
-    if name not in _ENTRIES:
-        raise unknown("environment", name, _ENTRIES)
-    target, options = _ENTRIES[name]
-    if isinstance(target, str):
-        module, _, attribute = target.partition(":")
-        target = getattr(importlib.import_module(module), attribute)
-        _ENTRIES[name] = (target, options)
-    return target, options
 
 
 def make(name: str, **overrides: Any) -> tuple[Env, Any]:
@@ -62,10 +59,14 @@ def make(name: str, **overrides: Any) -> tuple[Env, Any]:
     Raises:
         InputError: unknown name or field, or a value of the wrong type or shape.
     """
-    cls, options = env_class(name)
-    static_names = {field.name for field in dataclasses.fields(cls)}
-    static = {key: value for key, value in overrides.items() if key in static_names}
-    env = cls(**{**options, **static})
+    if name not in _ENTRIES:
+        raise unknown("environment", name, _ENTRIES)
+    entry = _ENTRIES[name]
+    env = _import(entry.env)(**entry.options)
+    if entry.wrap is not None:
+        env = _import(entry.wrap)(env)
+    static_names = set(env.options())
+    env = env.replace(**{key: value for key, value in overrides.items() if key in static_names})
     params = env.default_params()
     param_names = set(getattr(params, "_fields", ()))
     for key in overrides:
@@ -75,6 +76,13 @@ def make(name: str, **overrides: Any) -> tuple[Env, Any]:
         key: _cast(name, key, getattr(params, key), value) for key, value in overrides.items() if key in param_names
     }
     return env, as_arrays(params._replace(**changed) if changed else params)
+
+
+def _import(target: Any) -> Any:
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def as_arrays(params: Any) -> Any:

@@ -358,7 +358,7 @@ def _parse(kind: type, command: str, agent: str, env: str, argv: list[str]) -> t
     """
     module = agents.get(agent)
     made, params = envs.make(env)
-    own = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+    own = made.options()
     own |= {name: np.asarray(value).tolist() for name, value in params._asdict().items()} if params else {}
     env_fields = [(name, _flag_type(value), dataclasses.field(default=value)) for name, value in own.items()]
     env_type = dataclasses.make_dataclass("EnvironmentFields", env_fields, frozen=True)

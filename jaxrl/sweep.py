@@ -64,7 +64,7 @@ def plan(
     if hasattr(env_params, "_asdict"):
         traced_defaults |= {f"env.{name}": value for name, value in env_params._asdict().items()}
     static_axes = [f"config.{field.name}" for field in dataclasses.fields(config)]
-    static_axes += [f"env.{field.name}" for field in dataclasses.fields(env)]
+    static_axes += [f"env.{name}" for name in env.options()]
     for axis, values in grid.items():
         if axis not in traced_defaults and axis not in static_axes:
             raise unknown(f"sweep axis of {agent.__name__.rpartition('.')[2]}", axis, [*traced_defaults, *static_axes])
@@ -81,7 +81,7 @@ def plan(
     for values in itertools.product(*static.values()):
         fixed = dict(zip(static, values, strict=True))
         owners = _by_owner(fixed)
-        made = agent.make(dataclasses.replace(env, **owners["env"]), dataclasses.replace(config, **owners["config"]))
+        made = agent.make(env.replace(**owners["env"]), dataclasses.replace(config, **owners["config"]))
         schedule(made, env_steps, num_evals)
         programs.append(Program(fixed, lanes, made))
     return programs

@@ -269,7 +269,7 @@ def _steps(
 
 def _step_all(env: Env, params: Any, states: Any, actions: np.ndarray) -> Any:
     """Our Step of every sample, its leaves as NumPy arrays; floating actions take the default precision."""
-    _, step = _compiled(dataclasses.replace(env, max_steps=None))
+    _, step = _compiled(env.replace(max_steps=None))
     return jax.device_get(step(jax.random.key(0), states, jnp.asarray(actions), params))
 
 
@@ -329,7 +329,7 @@ def _starts(
 ) -> list[Check]:
     seed = int(rng.integers(2**31))
     keys = jax.random.split(jax.random.key(seed), samples)
-    reset, _ = _compiled(dataclasses.replace(env, max_steps=None))
+    reset, _ = _compiled(env.replace(max_steps=None))
     ours = adapter.from_state(jax.device_get(reset(keys, params))[1])
     reference.reset(seed=seed)
     theirs = np.empty_like(ours)

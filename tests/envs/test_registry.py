@@ -10,6 +10,7 @@ from envs import registry
 from envs.classic_control.cartpole import CartPole, Params
 from envs.errors import InputError, unknown
 from envs.gridworld.grid_world import GridWorld
+from envs.wrappers import Wrapper
 
 
 @pytest.fixture
@@ -107,6 +108,17 @@ def test_register_a_class_and_a_module_path(entries, monkeypatch):
     envs.register("Mine-v1", "made_for_this_test:Mine")
     assert "Mine-v1" in envs.names()
     assert envs.make("Mine-v1")[0] == CartPole()
+
+
+def test_a_name_can_stand_for_a_wrapped_environment(entries):
+    envs.register("Wrapped-v0", CartPole, wrap="envs.wrappers:Wrapper", max_steps=7)
+    env, params = envs.make("Wrapped-v0", max_steps=9, length=0.7)
+    assert env == Wrapper(CartPole(max_steps=9))
+    assert env.max_steps == 9
+    assert params.length == np.float32(0.7)
+    assert envs.make("Wrapped-v0")[0].max_steps == 7
+    with pytest.raises(InputError, match="Did you mean 'max_steps'"):
+        envs.make("Wrapped-v0", max_step=9)
 
 
 def test_a_name_is_taken_once(entries):
