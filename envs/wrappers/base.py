@@ -1,8 +1,7 @@
-"""Environments made from environments: each wrapper is an `Env` around an `Env`, and changes one thing.
+"""The base of all wrappers.
 
 The time limit stays the innermost environment's: `wrapper.replace(max_steps=100)` changes it there, as every static
-field of every layer can be changed from outside. To give a wrapped environment a name, so that the command line can
-train on it, register it with `wrap=` (`envs.registry`).
+field of every layer can be changed from outside.
 """
 
 import dataclasses
