@@ -1,0 +1,281 @@
+"""Random stepping with auto-reset: our environments beside their originals and gymnax's, in turn, in one run.
+
+    python -m benchmarks.stepping [--names CartPole-v1 …] [--num-envs 1 256 4096] [--out FILE]
+
+Ours and gymnax are each one compiled scan over a batch of environments with actions drawn inside; the originals step
+one environment in a Python loop. Every figure is the median of rounds in which all contenders take turns (A B C A B C),
+with the slowest and the fastest round beside it. Compilation is timed apart. The results go to a JSON file from which
+`docs/generate.py` makes the table of docs/environments.md.
+"""
+
+import argparse
+import gc
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import envs
+from envs import episode, spaces
+from jaxrl.rollout import rollout
+from jaxrl.types import Policy
+
+ROUNDS, SECONDS = 5, 0.2  # turns of each contender, and how long one turn lasts at least
+ORIGINAL_STEPS = 32  # between two looks at the clock
+RESULTS = Path(__file__).parent / "results" / "stepping.json"
+
+# Ours -> gymnax's, where the names differ.
+GYMNAX_NAMES = {"FourRooms-v0": "FourRooms-misc"}
+
+
+def length(num_envs: int) -> int:
+    """Steps of one compiled call: enough that the call itself costs nothing, few enough to stay in the cache."""
+    return min(1024, max(32, 8192 // num_envs))
+
+
+class Contender:
+    """Something that steps environments: one call of `turn` advances `steps` of them."""
+
+    def __init__(self, turn: Callable[[], Any], steps: int, compile_seconds: float) -> None:
+        self.turn, self.steps, self.compile_seconds = turn, steps, compile_seconds
+        self.speeds: list[float] = []
+
+    def go(self) -> None:
+        """Takes turns until SECONDS are over, and notes the steps per second."""
+        start, calls = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - start) < SECONDS or calls == 0:
+            self.turn()
+            calls += 1
+        self.speeds.append(calls * self.steps / elapsed)
+
+    def figures(self) -> dict[str, float]:
+        """Median, slowest and fastest turn in steps per second, and the seconds of compilation."""
+        return {
+            "median": round(statistics.median(self.speeds)),
+            "min": round(min(self.speeds)),
+            "max": round(max(self.speeds)),
+            "compile_seconds": round(self.compile_seconds, 1),
+        }
+
+
+def compiled(advance: Callable[[Any, jax.Array], Any], carry: Any, num_envs: int) -> Contender:
+    """A contender out of a function (carry, key) -> carry that takes `length` steps in `num_envs` environments."""
+    start = time.perf_counter()
+    # Without donation the loop could not keep its buffers in place across calls.
+    program = jax.jit(advance, donate_argnums=0).lower(carry, jax.random.key(0)).compile()
+    seconds = time.perf_counter() - start
+    keys: Iterator[jax.Array] = iter(jax.random.split(jax.random.key(1), 4096))
+    state = {"carry": carry}
+
+    def turn() -> None:
+        nonlocal keys
+        key = next(keys, None)
+        if key is None:
+            keys = iter(jax.random.split(jax.random.key(1), 4096))
+            key = next(keys)
+        state["carry"] = jax.block_until_ready(program(state["carry"], key))
+
+    turn()
+    return Contender(turn, length(num_envs) * num_envs, seconds)
+
+
+def random_actions(space: spaces.Space, key: jax.Array, num_envs: int) -> Any:
+    """Uniform actions for a batch, one call of the generator where that is possible: the same for us and for gymnax."""
+    if isinstance(space, spaces.Discrete):
+        return jax.random.randint(key, (num_envs,), 0, space.n)
+    return jax.vmap(lambda k: spaces.sample(space, k))(jax.random.split(key, num_envs))
+
+
+def ours(name: str, num_envs: int) -> Contender:
+    """Our environment under the collector that the agents use."""
+    env, params = envs.make(name)
+
+    def act(key: jax.Array, obs: Any, memory: Any) -> Any:
+        del obs
+        return random_actions(env.action_space, key, num_envs), memory, ()
+
+    def advance(state: episode.EpisodeState, key: jax.Array) -> episode.EpisodeState:
+        return rollout(env, params, Policy(act), state, (), key, length(num_envs)).episode
+
+    return compiled(advance, jax.jit(lambda k: episode.reset(env, params, k, num_envs))(jax.random.key(0)), num_envs)
+
+
+def of_gymnax(name: str, num_envs: int) -> Contender | None:
+    """The environment of gymnax as its documentation steps it; None where it has none."""
+    if importlib.util.find_spec("gymnax") is None:
+        return None
+    import gymnax
+
+    ours_name, name = name, GYMNAX_NAMES.get(name, name)
+    if name not in gymnax.registered_envs:
+        return None
+    env, params = gymnax.make(name)
+    theirs = env.action_space(params)
+    space = spaces.Discrete(theirs.n) if hasattr(theirs, "n") else envs.make(ours_name)[0].action_space
+
+    def one_step(carry: Any, key: jax.Array) -> Any:
+        _, state = carry
+        key_act, key_step = jax.random.split(key)
+        action = random_actions(space, key_act, num_envs)
+        keys = jax.random.split(key_step, num_envs)
+        obs, state, *_ = jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, state, action, params)
+        return (obs, state), None
+
+    def advance(carry: Any, key: jax.Array) -> Any:
+        return jax.lax.scan(one_step, carry, jax.random.split(key, length(num_envs)))[0]
+
+    reset = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))
+    return compiled(advance, reset(jax.random.split(jax.random.key(0), num_envs), params), num_envs)
+
+
+def original(name: str) -> tuple[str, Contender] | None:
+    """(package, the original implementation in a Python loop), or None where there is none."""
+    if name.endswith("-MinAtar"):
+        return _minatar(name)
+    if name.endswith("-bsuite"):
+        return _bsuite(name)
+    package = "minigrid" if name.startswith("MiniGrid-") else "gymnasium"
+    if importlib.util.find_spec(package) is None:
+        return None
+    import gymnasium
+
+    if package == "minigrid":
+        importlib.import_module("minigrid")
+    if name not in gymnasium.registry:
+        return None
+    env = gymnasium.make(name)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+
+    def turn() -> None:
+        for _ in range(ORIGINAL_STEPS):
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            if terminated or truncated:
+                env.reset()
+
+    return f"{package} {version(package)}", Contender(turn, ORIGINAL_STEPS, 0.0)
+
+
+def _minatar(name: str) -> tuple[str, Contender] | None:
+    if importlib.util.find_spec("minatar") is None:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from minatar import Environment
+    game = {"SpaceInvaders": "space_invaders"}.get(name.partition("-")[0], name.partition("-")[0].lower())
+    env, rng = Environment(game), np.random.default_rng(0)
+
+    def turn() -> None:
+        for _ in range(ORIGINAL_STEPS):
+            _, terminal = env.act(int(rng.integers(6)))
+            env.state()
+            if terminal:
+                env.reset()
+
+    return f"minatar {version('minatar')}", Contender(turn, ORIGINAL_STEPS, 0.0)
+
+
+# Ours -> bsuite's experiment of the same settings.
+BSUITE_IDS = {
+    "Catch-bsuite": "catch/0",
+    "DeepSea-bsuite": "deep_sea/0",
+    "DeepSeaStochastic-bsuite": "deep_sea_stochastic/0",
+    "MemoryChain-bsuite": "memory_len/0",
+    "UmbrellaChain-bsuite": "umbrella_length/0",
+    "DiscountingChain-bsuite": "discounting_chain/0",
+    "CartPoleSwingUp-bsuite": "cartpole_swingup/0",
+}
+
+
+def _bsuite(name: str) -> tuple[str, Contender] | None:
+    if name not in BSUITE_IDS or importlib.util.find_spec("bsuite") is None:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import bsuite
+
+        env = bsuite.load_from_id(BSUITE_IDS[name])
+    rng = np.random.default_rng(0)
+    specification: Any = env.action_spec()
+    actions = specification.num_values
+    env.reset()
+
+    def turn() -> None:
+        for _ in range(ORIGINAL_STEPS):
+            env.step(int(rng.integers(actions)))  # steps after an ending start anew
+
+    return f"bsuite {version('bsuite')}", Contender(turn, ORIGINAL_STEPS, 0.0)
+
+
+def measure(name: str, sizes: list[int]) -> dict[str, Any]:
+    """All contenders of one environment: {"ours": {size: figures}, "gymnax": …, "original": {…}}."""
+    entry: dict[str, Any] = {"ours": {}, "gymnax": {}}
+    found = original(name)
+    for index, num_envs in enumerate(sizes):
+        contenders = {"ours": ours(name, num_envs)}
+        if (peer := of_gymnax(name, num_envs)) is not None:
+            contenders["gymnax"] = peer
+        if index == 0 and found is not None:
+            contenders["original"] = found[1]
+        for _ in range(ROUNDS):
+            for contender in contenders.values():
+                contender.go()
+        for who, contender in contenders.items():
+            if who == "original":
+                entry["original"] = {"package": found[0] if found else "", **contender.figures()}
+            else:
+                entry[who][str(num_envs)] = contender.figures()
+        del contenders
+        gc.collect()
+        jax.clear_caches()
+    return entry
+
+
+def processor() -> str:
+    """The processor's model as the system names it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def main() -> None:
+    """Measures what the command line asks for; environments that are in FILE already are measured anew."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--names", nargs="+", default=envs.names())
+    parser.add_argument("--num-envs", nargs="+", type=int, default=[1, 256, 4096])
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    jax.config.update("jax_enable_compilation_cache", False)
+    old = json.loads(options.out.read_text()) if options.out.exists() else {"environments": {}}
+    devices = jax.devices()
+    old["machine"] = {
+        "device": f"{len(devices)} × {devices[0].device_kind}" if devices[0].platform != "cpu" else processor(),
+        "backend": devices[0].platform,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "jax": version("jax"),
+        "gymnax": version("gymnax") if importlib.util.find_spec("gymnax") else None,
+    }
+    for name in options.names:
+        sys.stderr.write(f"{name} …\n")
+        old["environments"][name] = measure(name, options.num_envs)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(old, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
