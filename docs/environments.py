@@ -8,7 +8,7 @@ comes from a comparison with the originals made here (minutes), kept in docs/par
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def compare() -> None:
 
 def describe(space: spaces.Space) -> str:
     """A space in a table's cell."""
-    if isinstance(space, dict):
+    if isinstance(space, Mapping):
         return ", ".join(f"{key}: {describe(part)}" for key, part in space.items())
     if isinstance(space, tuple):
         return " × ".join(map(describe, space))
