@@ -1,15 +1,17 @@
 """Networks behind one seam: `Network(init, apply)`, built from the spaces of an environment.
 
-Torsos (MLP, the DQN CNN, the MinAtar CNN) are chosen by name; heads are for values, dueling values and policies.
-Weights are orthogonal, drawn without any LAPACK call: see `orthogonal`.
+Torsos (MLP, the DQN CNN, the MinAtar CNN) are chosen by name; heads are for values, dueling values, distributions of
+values and policies. Weights are orthogonal, drawn without any LAPACK call: see `orthogonal`. `noisy` turns a network
+into one that explores by the noise of its weights.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from envs import spaces
 from envs.errors import InputError
@@ -202,3 +204,140 @@ def q_network(
         return value + advantage - advantage.mean(-1, keepdims=True)
 
     return Network(network.init, apply)
+
+
+def q_distribution(
+    observation_space: spaces.Space,
+    num_actions: int,
+    num_atoms: int,
+    kind: Torso,
+    hidden: tuple[int, ...],
+    activation: Activation,
+    dueling: bool = False,
+    layer_norm: bool = False,
+) -> Network:
+    """`num_atoms` numbers for every action, f32[..., A, N]: logits of a categorical distribution, or quantiles.
+
+    Dueling: the streams V [N] and A [A, N] are combined atom by atom as in `q_network` (Hessel et al. 2018).
+    """
+    heads = [("advantage", num_actions * num_atoms, 1.0)] + ([("value", num_atoms, 1.0)] if dueling else [])
+    network = with_heads(observation_space, heads, kind, hidden, activation, layer_norm)
+
+    def apply(params: Any, obs: Any) -> jax.Array:
+        streams = network.apply(params, obs)
+        atoms = streams[0].reshape(*streams[0].shape[:-1], num_actions, num_atoms)
+        if not dueling:
+            return atoms
+        return streams[1][..., None, :] + atoms - atoms.mean(-2, keepdims=True)
+
+    return Network(network.init, apply)
+
+
+def noisy(net: Network, sigma: float = 0.5) -> Network:
+    """Gives every dense layer factorised Gaussian noise of learnt size (NoisyNet, Fortunato et al., arXiv:1706.10295).
+
+        W = μ_W + σ_W ⊙ f(ε_in) f(ε_out)ᵀ,   b = μ_b + σ_b ⊙ f(ε_out),   f(x) = sign(x) √|x|
+
+    ε is one standard normal per input and output of a layer, drawn in one call for all layers. Convolutions have no
+    noise. σ begins at `sigma` / √inputs as in the paper; μ as `net` draws it (the paper: uniform in ± 1 / √inputs).
+
+    Args:
+        net: any network; params {"mean": its own, "sigma": those of its dense layers} take the place of its own.
+        sigma: the paper's σ_0.
+
+    Returns:
+        A network whose apply(params, obs, key) draws one noise for the whole batch; without key it uses the means.
+    """
+
+    def init(key: jax.Array) -> Any:
+        mean = net.init(key)
+
+        def spread(layer: Any) -> Any:
+            scale = sigma * layer["kernel"].shape[0] ** -0.5
+            return jax.tree.map(lambda x: jnp.full_like(x, scale), layer)
+
+        return {"mean": mean, "sigma": {path: spread(layer) for path, layer in _dense_layers(mean).items()}}
+
+    def apply(params: Any, obs: Any, key: jax.Array | None = None) -> Any:
+        if key is None:
+            return net.apply(params["mean"], obs)
+        layers = _dense_layers(params["mean"])
+        sizes = [size for layer in layers.values() for size in layer["kernel"].shape]
+        noise = jax.random.normal(key, (sum(sizes),))
+        noise = jnp.sign(noise) * jnp.sqrt(jnp.abs(noise))
+        parts = iter(jnp.split(noise, np.cumsum(sizes)[:-1]))
+        drawn = {}
+        for path, layer in layers.items():
+            into, out = next(parts), next(parts)
+            shape = {"kernel": into[:, None] * out, "bias": out}
+            drawn[path] = {name: x + params["sigma"][path][name] * shape[name] for name, x in layer.items()}
+        return net.apply(_with_layers(params["mean"], drawn), obs)
+
+    return Network(init, apply)
+
+
+def _dense_layers(params: Any, path: str = "") -> dict[str, Any]:
+    """The dense layers {"kernel" [in, out], "bias" [out]} in a tree of parameters, by their paths."""
+    if not isinstance(params, Mapping):
+        return {}
+    if "kernel" in params:
+        return {path: params} if params["kernel"].ndim == 2 else {}
+    # Sorted, as JAX sorts the entries of a dict: the order decides which layer gets which part of the noise.
+    names = sorted(params)
+    return {found: layer for name in names for found, layer in _dense_layers(params[name], f"{path}/{name}").items()}
+
+
+def _with_layers(params: Any, layers: Mapping[str, Any], path: str = "") -> Any:
+    """The tree with some layers, named as by `_dense_layers`, replaced."""
+    if path in layers or not isinstance(params, Mapping):
+        return layers.get(path, params)
+    return {name: _with_layers(part, layers, f"{path}/{name}") for name, part in params.items()}
+
+
+def deterministic_policy(
+    space: spaces.Space, action_size: int, hidden: tuple[int, ...], activation: Activation
+) -> Network:
+    """One action of the unit box for every observation, f32[..., action_size] through tanh."""
+    network = with_heads(space, [("action", action_size, 0.01)], "mlp", hidden, activation)
+    return Network(network.init, lambda params, obs: jnp.tanh(network.apply(params, obs)[0]))
+
+
+class _ActionValue(nn.Module):
+    """A dense network on observation and action."""
+
+    hidden: tuple[int, ...]
+    activation: Activation
+    layer_norm: bool
+    outputs: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return dense(self.outputs, 1.0)(MLP(self.hidden, self.activation, self.layer_norm)(x))
+
+
+def critics(
+    observation_space: spaces.Space,
+    action_size: int,
+    num: int,
+    hidden: tuple[int, ...],
+    activation: Activation,
+    outputs: int = 1,
+    layer_norm: bool = False,
+) -> Network:
+    """`num` independent functions of observation and action as one network, every layer one batched product.
+
+    Returns:
+        init(key) -> params, every leaf [num, ...]; apply(params, obs [..., *obs], action f32[..., action_size]) ->
+        f32[num, ..., outputs]. Fewer functions are applied by giving fewer parameters, e.g. a random subset of them.
+    """
+    module = _ActionValue(tuple(hidden), activation, layer_norm, outputs)
+    size = spaces.flat_size(observation_space) + action_size
+
+    def init(key: jax.Array) -> Any:
+        return jax.vmap(lambda key: module.init(key, jnp.zeros(size))["params"])(jax.random.split(key, num))
+
+    def apply(params: Any, obs: Any, action: jax.Array) -> Any:
+        x = jnp.concatenate([encode(observation_space, "mlp", obs), action], -1)
+        return jax.vmap(lambda params: module.apply({"params": params}, x))(params)
+
+    return Network(init, apply)

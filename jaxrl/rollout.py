@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs import episode
+from envs import episode, spaces
 from envs.base import Env
 from envs.episode import EpisodeState, EpisodeStats
 from jaxrl.types import Policy, Transition
@@ -66,6 +66,18 @@ def rollout(
     carry = (episode_state, memory, EpisodeStats(jnp.float32(0), jnp.int32(0), jnp.int32(0)))
     (episode_state, memory, stats), transitions = jax.lax.scan(one_step, carry, (keys, starts))
     return Rollout(episode_state, memory, transitions, stats)
+
+
+def example(env: Env) -> Transition:
+    """The shapes and dtypes of one step in one environment, for a replay memory; no extras."""
+
+    def one_step() -> Transition:
+        obs = spaces.sample(env.observation_space, jax.random.key(0))
+        action = spaces.sample(env.action_space, jax.random.key(0))
+        flag = jnp.zeros((), jnp.bool_)
+        return Transition(obs, action, jnp.float32(0), flag, flag, obs, ())
+
+    return jax.eval_shape(one_step)
 
 
 def initial_memory(policy: Policy, num_envs: int) -> Any:

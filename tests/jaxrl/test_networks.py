@@ -68,3 +68,65 @@ def test_dueling_is_value_plus_centred_advantage():
     q = net.apply(params, obs)
     np.testing.assert_allclose(q.mean(-1), value[:, 0], atol=1e-5)
     np.testing.assert_allclose(q - q.mean(-1, keepdims=True), advantage - advantage.mean(-1, keepdims=True), atol=1e-5)
+
+
+def test_q_distribution_by_atoms():
+    space = Box(-1, 1, (4,))
+    shape = ("mlp", (16,), "relu")
+    obs = jax.random.normal(jax.random.key(1), (2, 5, 4))
+    plain = networks.q_distribution(space, 3, 7, *shape)
+    assert jax.eval_shape(plain.apply, jax.eval_shape(plain.init, jax.random.key(0)), obs).shape == (2, 5, 3, 7)
+    net = networks.q_distribution(space, 3, 7, *shape, dueling=True)
+    params = jax.jit(net.init)(jax.random.key(0))
+    heads = networks.with_heads(space, [("advantage", 21, 1.0), ("value", 7, 1.0)], *shape)
+    advantage, value = heads.apply(params, obs)
+    atoms = net.apply(params, obs)
+    np.testing.assert_allclose(atoms.mean(-2), value, atol=1e-5)
+    # atom j of action a lies at a · 7 + j of the advantage head
+    want = advantage[..., 1 * 7 + 2] - advantage[..., [2, 9, 16]].mean(-1) + value[..., 2]
+    np.testing.assert_allclose(atoms[..., 1, 2], want, atol=1e-5)
+
+
+def noisy_by_hand(params, x, noise):
+    """The paper's equations on one dense layer without activation; noise: inputs first, then outputs."""
+    f = np.sign(noise) * np.sqrt(np.abs(noise))
+    into, out = f[: x.shape[-1]], f[x.shape[-1] :]
+    weights = params["mean"]["q"]["kernel"] + params["sigma"]["/q"]["kernel"] * np.outer(into, out)
+    return x @ weights + params["mean"]["q"]["bias"] + params["sigma"]["/q"]["bias"] * out
+
+
+def test_noisy_layer_is_the_papers():
+    net = networks.noisy(networks.q_network(Box(-1, 1, (4,)), 3, "mlp", (), "relu"), sigma=0.5)
+    params = jax.jit(net.init)(jax.random.key(0))
+    sigma = params["sigma"]["/q"]
+    np.testing.assert_allclose(sigma["kernel"], np.full((4, 3), 0.25))  # 0.5 / √4
+    np.testing.assert_allclose(sigma["bias"], np.full(3, 0.25))
+    x = jax.random.normal(jax.random.key(1), (10, 4))
+    key = jax.random.key(2)
+    # sigmas of different sizes, so that each must meet its own weight
+    params["sigma"]["/q"] = jax.tree.map(lambda s: s * jnp.arange(1.0, 1 + s.size).reshape(s.shape), sigma)
+    want = noisy_by_hand(jax.tree.map(np.asarray, params), np.asarray(x), np.asarray(jax.random.normal(key, (7,))))
+    np.testing.assert_allclose(jax.jit(net.apply)(params, x, key), want, rtol=1e-5, atol=1e-5)
+    without = x @ params["mean"]["q"]["kernel"] + params["mean"]["q"]["bias"]
+    np.testing.assert_allclose(net.apply(params, x), without, rtol=1e-5, atol=1e-6)
+
+
+def test_noisy_reaches_every_dense_layer_and_no_convolution():
+    space = Box(0, 255, (6, 6, 2), np.uint8)
+    net = networks.noisy(networks.q_network(space, 3, "minatar_cnn", (8,), "relu", dueling=True))
+    params = jax.jit(net.init)(jax.random.key(0))
+    assert sorted(params["sigma"]) == ["/CNN_0/MLP_0/Dense_0", "/advantage", "/value"]
+    # With zero means and a black image only the noise of the biases, and what it causes further on, is left: both
+    # signs alike, and at the dueling heads √(E f(ε)² (σ² + σ²(1 − 1/3))) = 0.5/√8 · √(√(2/π) · 5/3) from them alone.
+    params["mean"] = jax.tree.map(jnp.zeros_like, params["mean"])
+    draw = jax.jit(jax.vmap(lambda key: net.apply(params, jnp.zeros(space.shape, np.uint8), key)))
+    q = np.asarray(draw(jax.random.split(jax.random.key(1), 4000)))
+    assert (q.std(0) > 0.5 / 8**0.5 * ((2 / np.pi) ** 0.5 * 5 / 3) ** 0.5).all()
+    np.testing.assert_allclose(q.mean(0), 0, atol=5 * q.std() / 4000**0.5)
+
+
+def test_noise_has_a_gradient_in_means_and_sigmas():
+    net = networks.noisy(networks.q_network(Box(-1, 1, (2,)), 2, "mlp", (4,), "tanh"))
+    params = jax.jit(net.init)(jax.random.key(0))
+    grads = jax.jit(jax.grad(lambda p: net.apply(p, jnp.ones((3, 2)), jax.random.key(5)).sum()))(params)
+    assert all(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(grads))

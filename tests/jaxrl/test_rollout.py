@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import envs
-from envs import episode
+from envs import episode, spaces
 from envs.base import Env, Step
 from envs.errors import InputError
 from envs.spaces import Box, Discrete
 from jaxrl.evaluate import evaluate
-from jaxrl.rollout import BULK_START_BYTES, initial_memory, rollout
+from jaxrl.rollout import BULK_START_BYTES, example, initial_memory, rollout
 from jaxrl.types import Policy
 
 
@@ -138,3 +138,17 @@ def test_evaluate_needs_a_bound():
     result = evaluate(CountdownEnv(max_steps=None), 0.0, count_policy(), jax.random.key(0), 64, max_steps=3)
     assert not bool(result.finished.all())
     assert bool(result.finished.any())
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1", "Breakout-MinAtar"])
+def test_example_is_one_step_of_a_rollout(name):
+    env, params = envs.make(name)
+
+    def act(key, obs, memory):
+        return jax.vmap(lambda k: spaces.sample(env.action_space, k))(jax.random.split(key, 2)), memory, ()
+
+    def collect(key):
+        return rollout(env, params, Policy(act), episode.reset(env, params, key, 2), (), key, 3).transitions
+
+    steps = jax.eval_shape(collect, jax.random.key(0))
+    assert jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), steps) == example(env)

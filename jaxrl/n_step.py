@@ -1,0 +1,79 @@
+"""n-step transitions for replay memories: each stored row reaches from a state to the one up to n steps later.
+
+    reward = Σ_{i<k} γ^i r_i,   discount = γ^k (1 − terminated),   k = n or fewer where the episode ends before
+
+(Watkins 1989; with replay and without a correction for the policy as in Rainbow, Hessel et al. 2018,
+arXiv:1710.02298). An episode cut by its time limit is bootstrapped at the state really reached, with γ^k.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from envs.errors import InputError
+from jaxrl.types import Transition
+
+
+class NStep(NamedTuple):
+    """The extras of a transition of several steps."""
+
+    discount: jax.Array  # f32[...] what the value of next_obs is multiplied with: γ^k, 0 where the MDP ended
+
+
+def extend(window: Any, steps: Transition, gamma: jax.Array | float, n: int) -> tuple[Any, Transition]:
+    """Appends new steps to the window and emits every start whose n steps are complete, each exactly once.
+
+    An agent keeps the window in its state; starts leave it n − 1 steps after they were taken. So a rollout of T
+    steps, T ≥ 1, emits T transitions per environment, the first one (from an empty window) T − n + 1.
+
+    Args:
+        window: the last n − 1 steps, [n − 1, B, ...], from the call before; () at the beginning.
+        steps: [T, B, ...] out of a rollout. Their extras are dropped if n > 1.
+        gamma: discount of one step.
+        n: steps per transition, static; 1 returns `steps` as they are.
+
+    Returns:
+        (window for the next call, transitions [T, B, ...] with `NStep` extras).
+
+    Raises:
+        InputError: n is below 1, or an empty window is given fewer than n steps.
+    """
+    if n < 1:
+        raise InputError(f"n_step={n} must be at least 1.")
+    if n == 1:
+        return (), steps
+    steps = steps._replace(extras=())
+    if window != ():
+        steps = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), window, steps)
+    length, num_envs = steps.reward.shape
+    starts = length - n + 1
+    if starts < 1:
+        raise InputError(f"{length} steps are too few to begin with n_step={n}.")
+
+    ended = steps.terminated | steps.truncated
+    reward, going = jnp.zeros((starts, num_envs)), jnp.ones((starts, num_envs), jnp.bool_)
+    factor, last = jnp.ones((starts, num_envs)), jnp.full((starts, num_envs), -1)
+    for i in range(n):
+        reward = reward + jnp.where(going, factor * steps.reward[i : i + starts], 0.0)
+        factor = jnp.where(going, factor * gamma, factor)
+        last = last + going
+        going &= ~ended[i : i + starts]
+    # Only the last step of each start is read of what may be large.
+    at = (jnp.arange(starts)[:, None] + last, jnp.arange(num_envs))
+    terminated, truncated = steps.terminated[at], steps.truncated[at]
+    next_obs = jax.tree.map(lambda x: x[at], steps.next_obs)
+    obs, action = jax.tree.map(lambda x: x[:starts], (steps.obs, steps.action))
+    extras = NStep(factor * (1.0 - terminated))
+    emitted = Transition(obs, action, reward, terminated, truncated, next_obs, extras)
+    return jax.tree.map(lambda x: x[starts:], steps), emitted
+
+
+def stored(example: Transition, n: int) -> Transition:
+    """The shapes of one transition that `extend` emits, given those of one step."""
+    return example if n == 1 else example._replace(extras=NStep(jax.ShapeDtypeStruct((), jnp.float32)))  # pyright: ignore
+
+
+def discount(batch: Transition, gamma: jax.Array | float) -> jax.Array:
+    """The factor f32[...] of the value of next_obs in a target: γ(1 − terminated), or what `extend` stored."""
+    return batch.extras.discount if isinstance(batch.extras, NStep) else gamma * (1.0 - batch.terminated)
