@@ -118,6 +118,18 @@ class RenderOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReproduceOptions:
+    """Run studies of experiments/ and compare what they measure with the published numbers."""
+
+    studies: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names of studies."""
+    all: bool = False
+    """All of them; with --quick those that have a form of seconds or minutes."""
+    quick: bool = False
+    """Fewer runs or steps; only prints. The full form replaces experiments/results/STUDY/."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ParityOptions:
     """Compare an environment step by step with the implementation that it follows."""
 
@@ -286,6 +298,41 @@ def list_names(options: ListOptions) -> None:
         raise unknown("list", options.what, ("envs", "agents"))
 
 
+def reproduce(options: ReproduceOptions) -> None:
+    """`jaxrl reproduce STUDY… | --all`."""
+    from jaxrl import reproduce as published
+
+    directory = published.experiments()
+    names = list(options.studies)
+    if options.all:
+        names = [
+            name
+            for name in published.studies(directory)
+            if not options.quick or getattr(published.load(directory, name), "QUICK", False)
+        ]
+    if not names:
+        raise InputError(f"name a study or give --all. Studies: {', '.join(published.studies(directory))}.")
+    verdicts = []
+    for name in names:
+        print(f"{name} …", flush=True)
+        command = ["jaxrl", "reproduce", name]
+        verdicts += published.reproduce(name, quick=options.quick, command=command)
+    rows = [
+        (
+            verdict.reference.id,
+            verdict.reference.claim,
+            f"{verdict.reference.value:g} ± {verdict.reference.tolerance:g} ({verdict.reference.compare})",
+            f"{verdict.value:.5g} ({verdict.low:.5g} – {verdict.high:.5g})"
+            if verdict.runs > 1
+            else f"{verdict.value:.6g}",
+            str(verdict.runs),
+            verdict.word,
+        )
+        for verdict in verdicts
+    ]
+    _print_table("", ("id", "claim", "published", "ours (95 % interval)", "runs", "verdict"), rows)
+
+
 # command -> (options, what runs it)
 _PLAIN: dict[str, tuple[type, Callable[[Any], None]]] = {
     "resume": (ResumeOptions, resume),
@@ -293,6 +340,7 @@ _PLAIN: dict[str, tuple[type, Callable[[Any], None]]] = {
     "plot": (PlotOptions, plot),
     "render": (RenderOptions, render),
     "parity": (ParityOptions, parity),
+    "reproduce": (ReproduceOptions, reproduce),
     "list": (ListOptions, list_names),
 }
 _BOUND: dict[str, Callable[[str, str, list[str]], None]] = {"train": train, "sweep": sweep}
@@ -306,6 +354,7 @@ _USAGE = """usage: jaxrl COMMAND …
   plot RUN…                 draw learning curves into one picture
   render RUN                film an episode
   parity ENV                compare an environment with its original, step by step
+  reproduce STUDY…|--all    run studies, and compare them with the published numbers
   list envs|agents          list what there is
 
 `jaxrl COMMAND --help` lists the flags; for train and sweep `jaxrl train AGENT ENV --help`.

@@ -1,0 +1,144 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from envs.errors import InputError
+from jaxrl import reproduce
+from jaxrl.reproduce import Reference, judge
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = Reference("X1", "mine", "a claim", 10.0, 0.5, "a paper", "text")
+
+
+def around(centre, spread, n=200):
+    """Values with this mean and about this standard deviation."""
+    values = np.random.default_rng(0).normal(size=n)
+    return centre + spread * (values - values.mean()) / values.std()
+
+
+@pytest.mark.parametrize(
+    ("compare", "values", "word"),
+    [
+        ("equal", around(10.2, 1.0), "match"),
+        ("equal", around(10.55, 1.0), "match"),  # the interval, ± 0.14, meets the band
+        ("equal", around(11.0, 1.0), "no match"),
+        ("equal", around(9.0, 1.0), "no match"),
+        ("equal", around(11.0, 10.0, 20), "undecided"),  # ± 4.4 would meet nearly anything
+        ("equal", 10.4, "match"),
+        ("equal", 10.6, "no match"),
+        ("at least", around(30.0, 50.0), "match"),  # wide, but wholly on the right side
+        ("at least", around(9.0, 1.0), "no match"),
+        ("at most", 3.0, "match"),
+        ("at most", around(11.0, 1.0), "no match"),
+    ],
+)
+def test_verdicts(compare, values, word):
+    verdict = judge(REFERENCE._replace(compare=compare), values)
+    assert verdict.word == word
+    assert verdict.low <= verdict.value <= verdict.high
+
+
+def test_a_value_that_is_no_number_does_not_match():
+    assert judge(REFERENCE, [10.0, math.nan, 10.0]).word == "no match"
+
+
+def test_the_statistic_is_the_references():
+    values = [0.0, 10.0, 10.0, 10.0, 10.0, 10.0, 10.0, 100.0]
+    assert judge(REFERENCE._replace(statistic="iqm"), values).value == 10.0
+    assert judge(REFERENCE, values).value == 20.0
+
+
+STUDY = '''"""A study of nothing.
+
+What there is to say about it.
+"""
+import numpy as np
+from jaxrl.reproduce import Line, Outcome, Panel
+
+def run(quick):
+    n = 5 if quick else 50
+    values = 10 + np.linspace(-0.1, 0.1, n)
+    line = Line("ours", np.arange(3), np.stack([values] * 3, 1))
+    return Outcome({"X1": values}, [Panel("t", "x", "y", [line], ["X1"])], {"runs": n})
+'''
+ENTRY = '[[reference]]\nid="X1"\nstudy="mine"\nclaim="c"\nvalue=10.0\ntolerance=0.5\nsource="s"\nseen="text"\n'
+
+
+@pytest.fixture
+def experiments(tmp_path, monkeypatch):
+    directory = tmp_path / "experiments"
+    directory.mkdir()
+    (directory / "mine.py").write_text(STUDY)
+    (directory / "references.toml").write_text(ENTRY)
+    monkeypatch.chdir(tmp_path)
+    return directory
+
+
+def test_the_full_form_writes_and_the_quick_one_does_not(experiments):
+    (verdict,) = reproduce.reproduce("mine", quick=True)
+    assert (verdict.word, verdict.runs) == ("match", 5)
+    assert not (experiments / "results").exists()
+    (verdict,) = reproduce.reproduce("mine")
+    assert verdict.runs == 50
+    record = json.loads((experiments / "results" / "mine" / "result.json").read_text())
+    assert record["command"] == "jaxrl reproduce mine"
+    assert record["settings"] == {"runs": 50}
+    assert record["versions"]["jax"]
+    (row,) = record["references"]
+    assert row["verdict"] == "match"
+    assert row["value"] == 10.0
+    low, high = row["interval"]
+    assert low < row["ours"] < high
+    assert (experiments / "results" / "mine" / "mine.png").stat().st_size > 10_000
+    text = reproduce.page(experiments)
+    assert "**1 of 1 references match**" in text
+    assert "A study of nothing." in text
+    assert "What there is to say about it." in text
+
+
+@pytest.mark.parametrize(
+    ("study", "entry", "words"),
+    [
+        ("minn", ENTRY, ["unknown study 'minn'", "Did you mean 'mine'"]),
+        ("mine", ENTRY + ENTRY, ["X1 is there twice"]),
+        ("mine", ENTRY + 'valu=3\n', ["valu", "Did you mean 'value'"]),
+        ("mine", ENTRY.replace('source="s"\n', ""), ["X1", "source"]),
+        ("mine", ENTRY + 'statistic="mode"\n', ["mode"]),
+        ("mine", ENTRY + ENTRY.replace("X1", "X2"), ["disagree about X2"]),
+        ("mine", ENTRY.replace('"mine"', '"other"'), ["disagree about X1"]),
+    ],
+)  # fmt: skip
+def test_bad_input_is_explained(experiments, study, entry, words):
+    (experiments / "references.toml").write_text(entry)
+    with pytest.raises(InputError) as caught:
+        reproduce.reproduce(study)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_without_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reproduce.jaxrl, "__file__", str(tmp_path / "a" / "b" / "__init__.py"))
+    with pytest.raises(InputError, match="needs a checkout"):
+        reproduce.experiments()
+
+
+def test_the_committed_references_and_results_fit_together():
+    directory = ROOT / "experiments"
+    known = reproduce.references(directory)
+    names = reproduce.studies(directory)
+    assert {reference.study for reference in known.values()} == set(names)
+    assert all(reference.seen in ("text", "data", "figure", "computed") for reference in known.values())
+    for name in names:
+        assert callable(reproduce.load(directory, name).run)
+    for path in (directory / "results").glob("*/result.json"):
+        record = json.loads(path.read_text())
+        assert record["study"] == path.parent.name
+        for row in record["references"]:
+            known_row = known[row["id"]]._asdict()
+            assert {name: row[name] for name in known_row} == known_row, f"{path}: run the study again"
+            if row["runs"] == len(row["values"]):
+                assert judge(known[row["id"]], row["values"]).word == row["verdict"]
