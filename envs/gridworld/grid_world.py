@@ -1,4 +1,4 @@
-"""GridWorld: walk over an empty grid to the cell in the far corner. Two settings of textbook Q-learning exercises.
+"""GridWorld: walk over an empty grid to the cell in the far corner. Three settings of textbook Q-learning exercises.
 
 Observation: i32[] the cell, row × columns + column; row 0 is at the top.
 Action: 0 up, 1 down, 2 left, 3 right. A move off the grid leaves the agent where it is.
@@ -8,9 +8,11 @@ Ends: the agent enters the goal, the last cell (bottom right). Time limit: 100 s
 |---|---|---|
 | GridWorld-4x4 | the first cell (top left) | 1 for the step into the goal, else 0 |
 | GridWorld-5x5 | uniform over all cells but the goal | 10 for the step into the goal, else −1 |
+| GridWorld-3x3 | the first cell | 10 for the step into the goal, else −1 |
 
-Deviations: the exercises have no time limit; the second also starts on the goal (an episode of no steps) and never pays
-its 10, because its episode ends before the reward of the goal cell is due.
+Deviations: the exercises have no time limit; the 5x5 one also starts on the goal (an episode of no steps) and never
+pays its 10, because its episode ends before the reward of the goal cell is due. The 3x3 grid is the scene of a worked
+Q-learning update that gives one transition, right from (1, 1) to (1, 2) for −1; goal and start are chosen here.
 """
 
 from dataclasses import dataclass
@@ -20,10 +22,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.base import Env, Step
+from envs.base import Step
 from envs.drawing import Canvas
 from envs.errors import InputError
 from envs.spaces import Discrete
+from envs.tabular import Tables, Tabular
 
 
 class State(NamedTuple):
@@ -40,7 +43,7 @@ class Params(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GridWorld(Env[State, Params]):
+class GridWorld(Tabular[State, Params]):
     """An empty grid with a goal in the corner."""
 
     max_steps: int | None = 100
@@ -92,6 +95,21 @@ class GridWorld(Env[State, Params]):
         arrived = cell == self.rows * self.cols - 1
         reward = jnp.where(arrived, params.goal_reward, params.step_reward).astype(jnp.float32)
         return Step(cell, State(cell), reward, arrived, {})
+
+    def index(self, state: State) -> jax.Array:
+        """The cell."""
+        return state.cell
+
+    def tables(self, params: Params) -> Tables:
+        """Takes every action in every cell; the goal has the moves that it would have if episodes went on there."""
+        count = self.rows * self.cols
+        move = jax.vmap(jax.vmap(self.step, (None, None, 0, None)), (None, 0, None, None))
+        out = move(jax.random.key(0), State(jnp.arange(count)), jnp.arange(4), params)
+        start = np.zeros(count, np.float32)
+        start[: count - 1 if self.random_start else 1] = 1 / (count - 1) if self.random_start else 1
+        certain = jnp.ones((count, 4, 1), jnp.float32)
+        cell, reward, terminated = (part[..., None] for part in (out.state.cell, out.reward, out.terminated))
+        return Tables(certain, cell, reward, terminated, jnp.asarray(start))
 
     def render(self, state: State, params: Params) -> np.ndarray:
         """The grid from above, 60 pixels per cell: a green goal and a blue agent."""

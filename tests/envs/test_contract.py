@@ -211,7 +211,8 @@ def test_clock_and_flags(case):
         np.testing.assert_allclose(ts.stats.return_sum[i], np.where(ended, total, 0), rtol=1e-5, atol=1e-5)
         t, total = np.where(ended, 0, t), np.where(ended, 0, total)
         np.testing.assert_array_equal(case.after.t[i], t)
-    assert ts.truncated.any(), "the short limit was never reached"
+    # Some environments always end sooner: a bandit after one step.
+    assert ts.truncated.any() or ts.terminated.any(0).all(), "the short limit was never reached"
 
 
 @pytest.mark.usefixtures("first_of_class")
