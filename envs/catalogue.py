@@ -9,6 +9,9 @@ register("MountainCar-v0", "envs.classic_control.mountain_car:MountainCar")
 register("MountainCarContinuous-v0", "envs.classic_control.mountain_car_continuous:MountainCarContinuous")
 register("Pendulum-v1", "envs.classic_control.pendulum:Pendulum")
 register("Pendulum-Lab-v0", "envs.classic_control.pendulum:PendulumLab")
+# Without velocities, for agents with memory.
+register("CartPole-Hidden-v0", "envs.classic_control.cartpole:CartPole", wrap="envs.wrappers:keep_0_2")
+register("Pendulum-Hidden-v0", "envs.classic_control.pendulum:Pendulum", wrap="envs.wrappers:keep_0_1")
 register("GridWorld-4x4", "envs.gridworld.grid_world:GridWorld")
 register(
     "GridWorld-5x5",

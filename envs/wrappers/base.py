@@ -1,10 +1,16 @@
 """The base of all wrappers.
 
-The time limit stays the innermost environment's: `wrapper.replace(max_steps=100)` changes it there, as every static
-field of every layer can be changed from outside.
+Static fields: the time limit stays the innermost environment's, and `wrapper.replace(max_steps=100)` changes it there,
+as every static field of every layer can be changed from outside.
+
+Parameters: those of the wrapped environment, followed by the wrapper's own (`own_params`) in one flat named tuple. So
+`params.length`, `params._replace(length=0.7)`, the registry, the command line and sweeps work as on the bare
+environment, however many layers there are. `inner` takes them apart again.
 """
 
+import collections
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,6 +18,7 @@ import jax
 import numpy as np
 
 from envs.base import Env, Step
+from envs.errors import InputError
 from envs.spaces import Space
 
 
@@ -28,16 +35,53 @@ class Wrapper(Env[Any, Any]):
 
     def options(self) -> dict[str, Any]:
         """The static fields of all layers; where two layers share a name, the outermost one's."""
-        return self.env.options() | {name: getattr(self, name) for name in self._own()}
+        return self.env.options() | {name: getattr(self, name) for name in self._own_options()}
 
     def replace(self, **changes: Any) -> Self:
         """Returns a copy in which some of `options` have other values, in whichever layer they are."""
-        own = {name: value for name, value in changes.items() if name in self._own()}
+        own = {name: value for name, value in changes.items() if name in self._own_options()}
         inner = {name: value for name, value in changes.items() if name not in own}
         return dataclasses.replace(self, env=self.env.replace(**inner), **own)
 
-    def _own(self) -> list[str]:
+    def _own_options(self) -> list[str]:
         return [field.name for field in dataclasses.fields(self) if field.init and field.name != "env"]
+
+    def own_params(self) -> dict[str, Any]:
+        """The wrapper's own parameters and their standard values; {} for most.
+
+        A static field of the same name holds the standard value: `Wrapper(env, noise=0.1)`.
+        """
+        return {}
+
+    def default_params(self) -> Any:
+        """The parameters of `env`, then `own_params`.
+
+        Raises:
+            InputError: they share a name, or those of `env` are no named tuple that could be extended.
+        """
+        params, own = self.env.default_params(), self.own_params()
+        if not own:
+            return params
+        name = type(self).__name__
+        fields = getattr(params, "_fields", None if params != () else ())
+        if fields is None:
+            raise InputError(f"{name} cannot add {', '.join(own)} to parameters of type {type(params).__name__}.")
+        for field in own:
+            if field in fields:
+                raise InputError(f"{name}: the wrapped environment already has a parameter {field!r}.")
+        return flat(*fields, *own)(*params, *own.values())
+
+    def inner(self, params: Any) -> Any:
+        """Returns the parameters of `env` out of the wrapper's."""
+        if not self.own_params():
+            return params
+        own = self.env.default_params()
+        return type(own)(*params[: len(own)]) if own else own
+
+    def keys(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns (a key for the wrapper's own draws in a step, the key for the step of `env`)."""
+        own, inner = jax.random.split(key) if self.env.random_step else (key, key)
+        return own, inner
 
     @property
     def random_step(self) -> bool:
@@ -54,18 +98,20 @@ class Wrapper(Env[Any, Any]):
         """As in `env`."""
         return self.env.action_space
 
-    def default_params(self) -> Any:
-        """The parameters of `env`."""
-        return self.env.default_params()
-
     def reset(self, key: jax.Array, params: Any) -> tuple[Any, Any]:
         """Resets `env`."""
-        return self.env.reset(key, params)
+        return self.env.reset(key, self.inner(params))
 
     def step(self, key: jax.Array, state: Any, action: Any, params: Any) -> Step:
         """Steps `env`."""
-        return self.env.step(key, state, action, params)
+        return self.env.step(key, state, action, self.inner(params))
 
     def render(self, state: Any, params: Any) -> np.ndarray:
         """The picture that `env` draws."""
-        return self.env.render(state, params)
+        return self.env.render(state, self.inner(params))
+
+
+@functools.cache
+def flat(*fields: str) -> type:
+    """The named tuple with these fields: always the same type for the same fields, so that pytrees match."""
+    return collections.namedtuple("Params", fields)
