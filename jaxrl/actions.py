@@ -45,3 +45,16 @@ def require_discrete(agent: str, space: Space) -> Discrete:
     if not isinstance(space, Discrete):
         raise InputError(f"{agent} needs a Discrete action space; the environment has {space}.")
     return space
+
+
+def require_bounded_box(agent: str, space: Space) -> Box:
+    """Returns `space` if it is a Box of shape (n,) with finite bounds.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(space, Box) or len(space.shape) != 1:
+        raise InputError(f"{agent} needs a Box action space of shape (n,); the environment has {space}.")
+    if not (np.isfinite(space.lower).all() and np.isfinite(space.upper).all()):
+        raise InputError(f"{agent} needs finite bounds of the actions; the environment has {space}.")
+    return space

@@ -128,6 +128,20 @@ def huber(error: jax.Array, delta: jax.Array | float = 1.0) -> jax.Array:
     return 0.5 * jnp.square(inner) + delta * (size - inner)
 
 
+def temperature(log_alpha: jax.Array, entropy: jax.Array, target_entropy: jax.Array | float) -> jax.Array:
+    """What soft actor-critic descends to hold its policy at an entropy, α (H − H̄) with α = exp(log_alpha).
+
+    Haarnoja et al. 2018 (arXiv:1812.05905), eq. 18: α rises while the entropy is below the target. The gradient goes to
+    log α, which keeps α above 0.
+
+    Args:
+        log_alpha: f32[] the only argument that gets a gradient.
+        entropy: f32[...] of the policy, or −log π(a|s) of actions drawn from it.
+        target_entropy: H̄, in nats.
+    """
+    return jnp.exp(log_alpha) * jax.lax.stop_gradient(entropy - target_entropy)
+
+
 def approx_kl(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
     """One sample's estimate of KL(π_old ‖ π), unbiased and never negative, for actions drawn from π_old.
 

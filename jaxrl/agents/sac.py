@@ -1,0 +1,314 @@
+"""Soft actor-critic with a learnt temperature (Haarnoja et al. 2018, arXiv:1812.05905); REDQ and DroQ as branches.
+
+    y = r + γ (1 − terminated) (min_i Q_θi⁻(s', a') − α log π_φ(a'|s')),   a' ~ π_φ(·|s')
+    L(θ) = Σ_i E[½ (y − Q_θi(s, a))²],   L(φ) = E[α log π_φ(a|s) − min_i Q_θi(s, a)],   a ~ π_φ(·|s)
+    L(α) = −α E[log π_φ(a|s) + H̄]
+
+π is a Gaussian squashed by tanh into the unit box, which is scaled to the environment's Box; entropies are those in the
+unit box. The targets θ⁻ follow softly at every step of the critics. A transition cut by the time limit is bootstrapped
+like any other.
+
+Randomised ensembled double Q-learning (Chen et al. 2021, arXiv:2101.05982): `num_critics` 10, of which a random
+`target_subset` of 2 gives the minimum in y while the policy climbs the mean of all, and `critic_steps` 20 for each step
+of the policy and of the environment (`num_envs` 1, `num_updates` 20). DroQ (Hiraoka et al. 2022, arXiv:2110.02034): the
+same with `num_critics` and `target_subset` 2, `dropout` 0.01 and `layer_norm`.
+
+The exploring policy is π itself, or, with `noise_theta` < 1, π with draws that are correlated in time: every action has
+the distribution that π gives it, but a run of them leads further (after Eberhard et al., "Pink noise is all you need",
+ICLR 2023, here with Ornstein–Uhlenbeck noise, which starts at 0 with each episode).
+
+Deviations from the paper: orthogonal weights; a step size for each of policy, critics and temperature; the replay is
+filled by random actions in `init`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from envs.base import Env
+from envs.errors import InputError
+from envs.spaces import Space
+from jaxrl import experience, exploration, losses, networks
+from jaxrl.actions import require_bounded_box
+from jaxrl.experience import Experience
+from jaxrl.types import Agent, Metrics, Policy, Transition
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is static: a new value means a new compilation."""
+
+    num_envs: int = 4
+    """Environments that one run steps in parallel."""
+    rollout_length: int = 1
+    """Steps in each environment between updates."""
+    num_updates: int = 4
+    """Gradient steps of the critics per iteration, that is, per num_envs · rollout_length environment steps."""
+    critic_steps: int = 1
+    """Gradient steps of the critics for each one of policy and temperature; must divide num_updates."""
+    batch_size: int = 256
+    """Transitions per gradient step."""
+    replay_capacity: int = 100_000
+    """Transitions that the replay holds."""
+    warmup_steps: int = 1_000
+    """Environment steps with random actions before the first update; they count as steps of the run."""
+    num_critics: int = 2
+    """Action values that are learnt side by side."""
+    target_subset: int | None = None
+    """How many of them, drawn anew for each step, give the minimum in the target; unless given, all do."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Sizes of the dense layers, in all networks."""
+    activation: networks.Activation = "relu"
+    """After every dense layer."""
+    layer_norm: bool = False
+    """Normalise before every activation of the critics."""
+    dropout: float = 0.0
+    """Part of the critics' units that is dropped while learning."""
+    normalize_obs: bool = False
+    """Give observations mean 0 and standard deviation 1, by running statistics of the run."""
+
+
+class Hyperparams(NamedTuple):
+    """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
+
+    policy_learning_rate: float = 3e-4
+    """Step size of Adam for the policy."""
+    critic_learning_rate: float = 1e-3
+    """Step size of Adam for the critics."""
+    temperature_learning_rate: float = 1e-3
+    """Step size of Adam for log α; 0 keeps the temperature as it is."""
+    gamma: float = 0.99
+    """Discount."""
+    target_rate: float = 0.005
+    """How far the targets follow at every step of the critics (τ)."""
+    temperature: float = 1.0
+    """α at the start."""
+    target_entropy: float = -1.0
+    """The entropy that α steers to, in nats for each coordinate of the action."""
+    noise_theta: float = 1.0
+    """Part of the exploring policy's noise that is new at every step; 1: independent draws."""
+
+
+class Learner(NamedTuple):
+    """What `update` changes."""
+
+    actor: Any
+    critics: Any  # [num_critics, ...]
+    target_critics: Any  # [num_critics, ...]
+    log_alpha: jax.Array  # f32[]
+    actor_opt: Any
+    critics_opt: Any
+    alpha_opt: Any
+
+
+class State(NamedTuple):
+    """Everything in which two runs can differ."""
+
+    key: jax.Array
+    hp: Hyperparams
+    env_params: Any
+    learner: Learner
+    experience: Experience
+
+
+class Networks(NamedTuple):
+    """Policy and action values."""
+
+    actor: networks.Network  # apply(params, obs [..., *obs]) -> SquashedNormal over [..., D], in the unit box
+    critics: networks.Network  # apply(params, obs, action f32[..., D], key of the dropout) -> f32[num_critics, ..., 1]
+
+
+class Optimizers(NamedTuple):
+    """One for each part of the learner."""
+
+    actor: optax.GradientTransformation
+    critics: optax.GradientTransformation
+    alpha: optax.GradientTransformation
+
+
+def build(config: Config, observation_space: Space, action_space: Space) -> Networks:
+    """Builds the networks for a pair of spaces.
+
+    Raises:
+        InputError: an action space other than a bounded vector Box.
+    """
+    size = require_bounded_box("sac", action_space).shape[0]
+    shape = (config.hidden, config.activation)
+    return Networks(
+        networks.squashed_policy(observation_space, size, *shape),
+        networks.critics(
+            observation_space, size, config.num_critics, *shape, layer_norm=config.layer_norm, dropout=config.dropout
+        ),
+    )
+
+
+def optimizers(hp: Hyperparams) -> Optimizers:
+    """Adam for each."""
+    return Optimizers(
+        optax.adam(hp.policy_learning_rate),
+        optax.adam(hp.critic_learning_rate),
+        optax.adam(hp.temperature_learning_rate),
+    )
+
+
+def init_learner(nets: Networks, hp: Hyperparams, key: jax.Array) -> Learner:
+    """Draws the parameters; the targets start as copies."""
+    key_actor, key_critics = jax.random.split(key)
+    actor, critics = nets.actor.init(key_actor), nets.critics.init(key_critics)
+    log_alpha = jnp.log(jnp.asarray(hp.temperature, jnp.float32))
+    opt = optimizers(hp)
+    return Learner(
+        actor=actor,
+        critics=critics,
+        target_critics=jax.tree.map(jnp.copy, critics),
+        log_alpha=log_alpha,
+        actor_opt=opt.actor.init(actor),
+        critics_opt=opt.critics.init(critics),
+        alpha_opt=opt.alpha.init(log_alpha),
+    )
+
+
+def update(
+    config: Config, nets: Networks, hp: Hyperparams, learner: Learner, batch: Transition, key: jax.Array
+) -> tuple[Learner, dict[str, jax.Array]]:
+    """One round: `critic_steps` gradient steps of the critics, then one of the policy and one of the temperature.
+
+    Args:
+        config: static configuration.
+        nets: from `build`.
+        hp: hyper-parameters.
+        learner: parameters, targets and optimiser states.
+        batch: [critic_steps · batch, ...] transitions, actions in the unit box (`jaxrl.actions.unit_box`); each step of
+            the critics takes its share, in order, and the policy that of the last.
+        key: for the actions, the subsets of critics and the dropout.
+
+    Returns:
+        (learner, scalars).
+    """
+    opt = optimizers(hp)
+    alpha = jnp.exp(learner.log_alpha)
+    key_next, key_critics, key_action, key_dropout = jax.random.split(key, 4)
+    # The policy stands still until the critics have moved: one pass draws the next actions of all their steps.
+    next_action, next_log_prob = nets.actor.apply(learner.actor, batch.next_obs).sample_and_log_prob(key_next)
+
+    def critic_step(carry: tuple[Any, Any, Any], xs: Any) -> tuple[tuple[Any, Any, Any], tuple[jax.Array, jax.Array]]:
+        critics, targets, critics_opt = carry
+        (batch, next_action, next_log_prob), key = xs
+        key_subset, key_target, key_online = jax.random.split(key, 3)
+        chosen = targets
+        if config.target_subset is not None:
+            index = jax.random.permutation(key_subset, config.num_critics)[: config.target_subset]
+            chosen = jax.tree.map(lambda x: x[index], targets)
+        q_t = nets.critics.apply(chosen, batch.next_obs, next_action, key_target)[..., 0].min(0)
+        target = batch.reward + hp.gamma * (1.0 - batch.terminated) * (q_t - alpha * next_log_prob)
+
+        def critic_loss(params: Any) -> tuple[jax.Array, jax.Array]:
+            q = nets.critics.apply(params, batch.obs, batch.action, key_online)[..., 0]
+            return losses.squared(target - q).mean(-1).sum(), q.mean()
+
+        values, grads = jax.value_and_grad(critic_loss, has_aux=True)(critics)
+        step, critics_opt = opt.critics.update(grads, critics_opt)
+        critics = optax.apply_updates(critics, step)
+        targets = optax.incremental_update(critics, targets, hp.target_rate)
+        return (critics, targets, critics_opt), values
+
+    shares = jax.tree.map(
+        lambda x: x.reshape(config.critic_steps, -1, *x.shape[1:]), (batch, next_action, next_log_prob)
+    )
+    (critics, targets, critics_opt), (critic_values, q_means) = jax.lax.scan(
+        critic_step,
+        (learner.critics, learner.target_critics, learner.critics_opt),
+        (shares, jax.random.split(key_critics, config.critic_steps)),
+    )
+    obs = jax.tree.map(lambda x: x[-1], shares[0].obs)
+
+    def actor_loss(params: Any) -> tuple[jax.Array, jax.Array]:
+        action, log_prob = nets.actor.apply(params, obs).sample_and_log_prob(key_action)
+        q = nets.critics.apply(critics, obs, action, key_dropout)[..., 0]
+        q = q.min(0) if config.target_subset is None else q.mean(0)
+        return (alpha * log_prob - q).mean(), -log_prob.mean()
+
+    (actor_value, entropy), grads = jax.value_and_grad(actor_loss, has_aux=True)(learner.actor)
+    step, actor_opt = opt.actor.update(grads, learner.actor_opt)
+    actor = optax.apply_updates(learner.actor, step)
+
+    target_entropy = hp.target_entropy * next_action.shape[-1]
+    grad = jax.grad(losses.temperature)(learner.log_alpha, entropy, target_entropy)
+    step, alpha_opt = opt.alpha.update(grad, learner.alpha_opt)
+    log_alpha = learner.log_alpha + step
+
+    scalars = {
+        "critic_loss": critic_values.mean(),
+        "actor_loss": actor_value,
+        "q_mean": q_means.mean(),
+        "entropy": entropy,
+        "temperature": alpha,
+    }
+    return Learner(actor, critics, targets, log_alpha, actor_opt, critics_opt, alpha_opt), scalars
+
+
+def make(env: Env, config: Config = Config()) -> Agent:
+    """Binds SAC to an environment with a bounded Box of actions.
+
+    Raises:
+        InputError: another action space, or sizes that cannot work together.
+    """
+    if config.critic_steps < 1 or config.num_updates % config.critic_steps:
+        raise InputError(f"critic_steps={config.critic_steps} does not divide num_updates={config.num_updates}.")
+    if config.target_subset is not None and not 1 <= config.target_subset <= config.num_critics:
+        raise InputError(f"target_subset={config.target_subset} must be 1 … num_critics={config.num_critics}.")
+    rounds = config.num_updates // config.critic_steps
+    nets = build(config, env.observation_space, env.action_space)
+    no_noise = exploration.ou_init(require_bounded_box("sac", env.action_space).shape)
+    source = experience.make(
+        "sac",
+        env,
+        num_envs=config.num_envs,
+        rollout_length=config.rollout_length,
+        warmup_steps=config.warmup_steps,
+        capacity=config.replay_capacity,
+        batch_size=config.critic_steps * config.batch_size,
+        draws=rounds,
+        normalize_obs=config.normalize_obs,
+    )
+
+    def policy(state: State) -> Policy:
+        def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
+            del key
+            return nets.actor.apply(state.learner.actor, obs).mode(), memory, ()
+
+        return source.in_env(state.experience, Policy(act))
+
+    def exploring_policy(state: State) -> Policy:
+        theta = state.hp.noise_theta
+        scale = jnp.sqrt(1.0 - jnp.square(1.0 - theta))  # the noise settles at standard deviation 1
+
+        def act(key: jax.Array, obs: Any, noise: jax.Array) -> tuple[Any, Any, Any]:
+            noise = exploration.ou_step(key, noise, theta, scale, 1.0)
+            pi = nets.actor.apply(state.learner.actor, obs)
+            return jnp.tanh(pi.mean + pi.std * noise), noise, ()
+
+        return Policy(act, no_noise)
+
+    def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
+        key, key_learner, key_experience = jax.random.split(key, 3)
+        gathered = source.init(key_experience, env_params, no_noise)
+        return State(key, hp, env_params, init_learner(nets, hp, key_learner), gathered)
+
+    def step(state: State) -> tuple[State, Metrics]:
+        key, key_rollout, key_sample, key_updates = jax.random.split(state.key, 4)
+        gathered, stats = source.collect(state.experience, state.env_params, exploring_policy(state), key_rollout)
+
+        def learn(learner: Learner, xs: tuple[Transition, jax.Array]) -> tuple[Learner, dict[str, jax.Array]]:
+            return update(config, nets, state.hp, learner, *xs)
+
+        xs = (source.sample(gathered, key_sample), jax.random.split(key_updates, rounds))
+        learner, scalars = jax.lax.scan(learn, state.learner, xs)
+        following = state._replace(key=key, learner=learner, experience=gathered)
+        return following, Metrics(stats, jax.tree.map(jnp.mean, scalars))
+
+    steps_per_iteration = config.num_envs * config.rollout_length
+    return Agent(init, step, policy, steps_per_iteration, source.warmup_steps, "sac", env, config)
