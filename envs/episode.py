@@ -91,7 +91,7 @@ def step(
     carried = (out.obs, out.state)
     if starts is None:
         obs, state = jax.lax.cond(
-            jnp.any(ended),
+            _anywhere(ended),
             lambda: select(ended, initial(env, params, key_start, num_envs), carried),
             lambda: carried,
         )
@@ -99,6 +99,22 @@ def step(
         obs, state = select(ended, starts, carried)
     following = EpisodeState(obs, state, jnp.where(ended, 0, t), jnp.where(ended, 0.0, episode_return))
     return following, TimeStep(out.reward, out.terminated, truncated, out.obs, stats, out.info)
+
+
+@jax.custom_batching.custom_vmap
+def _anywhere(mask: jax.Array) -> jax.Array:
+    """Whether any entry is True, over all runs of a batch too.
+
+    A predicate that differs between the runs of a vmap would turn `cond` into a select that draws starts in every
+    step. One predicate for all keeps the branch; a run in which nothing ended gets the same from both sides.
+    """
+    return jnp.any(mask)
+
+
+@_anywhere.def_vmap
+def _anywhere_of_runs(axis_size: int, in_batched: list[bool], mask: jax.Array) -> tuple[jax.Array, bool]:
+    del axis_size, in_batched
+    return _anywhere(mask), False
 
 
 def select(mask: jax.Array, on_true: Any, on_false: Any) -> Any:

@@ -114,6 +114,34 @@ def test_flag_matrix(end, limit, terminated, truncated):
     assert (following.obs[:, 0] != state.obs[:, 0]).all() == ended
 
 
+@dataclasses.dataclass(frozen=True)
+class Clocked(Walk):
+    """Cut by a clock of its own, as environments of other libraries are."""
+
+    def step(self, key, state, action, params):
+        out = super().step(key, state, action, params)
+        return out._replace(truncated=out.state.steps >= 2)
+
+
+@pytest.mark.parametrize(
+    ("end", "limit", "lengths", "terminated"),
+    [(9, None, 2, False), (9, 5, 2, False), (9, 1, 1, False), (2, None, 2, True)],
+    ids=["its own clock", "its own first", "ours first", "with a termination"],
+)
+def test_truncation_by_another_clock(end, limit, lengths, terminated):
+    log = play(Clocked(max_steps=limit), WalkParams(end=end), lengths + 1)
+    _, _, ts, following = log[lengths - 1]
+    assert ts.truncated.all()
+    assert (ts.terminated == terminated).all()
+    np.testing.assert_array_equal(ts.next_obs[:, 1], np.full(BATCH, lengths))  # the true successor
+    np.testing.assert_array_equal(ts.stats.length_sum, np.full(BATCH, lengths))
+    np.testing.assert_array_equal(following.obs[:, 1], np.zeros(BATCH))
+    np.testing.assert_array_equal(following.t, np.zeros(BATCH))
+    for _, _, ts, _ in log[: lengths - 1]:
+        assert not ts.truncated.any()
+    assert log[lengths][2].truncated.all() == (lengths == 1)
+
+
 def test_no_limit_never_truncates():
     log = play(Walk(max_steps=None), WalkParams(end=1000), 30)
     assert not any(ts.truncated.any() for _, _, ts, _ in log)
@@ -251,6 +279,27 @@ def test_params_and_runs_can_be_vmapped():
         alone = single(keys[i], many[i])
         jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-5), together, alone)
     assert not np.allclose(together[0][0], together[0][1])
+
+
+def test_batched_runs_draw_starts_only_when_an_episode_ends():
+    """Without given starts: the branch survives vmap, and every run still gets what it gets alone."""
+    env, params = Walk(), envs.registry.as_arrays(WalkParams())
+    # In run 0 nothing ends, in run 1 everything does, in run 2 a part.
+    steps = jnp.array([[0, 0], [2, 2], [0, 2]], jnp.int32)
+    offset = jnp.arange(6.0).reshape(3, 2) / 10
+    keys = jax.random.split(jax.random.key(0), 3)
+
+    def run(key, offset, steps):
+        state = WalkState(offset, steps)
+        running = episode.EpisodeState(jax.vmap(env.observe)(state), state, steps, jnp.zeros(2))
+        return episode.step(env, params, key, running, jnp.zeros(2, jnp.int32))
+
+    together = jit(jax.vmap(run))(keys, offset, steps)
+    for i in range(3):
+        alone = run(keys[i], offset[i], steps[i])
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-6), together, alone)
+    primitives = {eqn.primitive.name for eqn in jax.make_jaxpr(jax.vmap(run))(keys, offset, steps).jaxpr.eqns}
+    assert "cond" in primitives
 
 
 def test_random_steps_differ_within_a_batch():
