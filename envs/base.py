@@ -52,6 +52,11 @@ class Env(Generic[StateT, ParamsT]):
         return True
 
     @property
+    def costly_reset(self) -> bool:
+        """Whether `reset` costs more than a step: then starts are drawn only in steps in which some episode ends."""
+        return False
+
+    @property
     def observation_space(self) -> Space:
         """The space of observations."""
         raise NotImplementedError

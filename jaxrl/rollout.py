@@ -49,7 +49,7 @@ def rollout(
     key_act, key_env, key_start = jax.random.split(key, 3)
     keys = (jax.random.split(key_act, length), jax.random.split(key_env, length))
     starts = None
-    if _start_bytes(env, params) <= BULK_START_BYTES:
+    if not env.costly_reset and _start_bytes(env, params) <= BULK_START_BYTES:
         flat = episode.initial(env, params, key_start, length * num_envs)
         starts = jax.tree.map(lambda x: x.reshape(length, num_envs, *x.shape[1:]), flat)
 

@@ -89,6 +89,11 @@ class Wrapper(Env[Any, Any]):
         return self.env.random_step
 
     @property
+    def costly_reset(self) -> bool:
+        """As in `env`."""
+        return self.env.costly_reset
+
+    @property
     def observation_space(self) -> Space:
         """As in `env`."""
         return self.env.observation_space
