@@ -43,6 +43,39 @@ register("Bandit-10", "envs.toy_text.bandit:Bandit")
 register("ContextualBandit-v0", "envs.toy_text.bandit:Bandit", contexts=5)
 register("LunarLander-v3", "envs.box2d.lunar_lander:LunarLander")
 register("LunarLanderContinuous-v3", "envs.box2d.lunar_lander:LunarLander", continuous=True)
+register("Catch-bsuite", "envs.bsuite.catch:Catch")
+register("DeepSea-bsuite", "envs.bsuite.deep_sea:DeepSea")
+register("DeepSeaStochastic-bsuite", "envs.bsuite.deep_sea:DeepSea", deterministic=False)
+register("MemoryChain-bsuite", "envs.bsuite.memory_chain:MemoryChain")
+register("UmbrellaChain-bsuite", "envs.bsuite.umbrella_chain:UmbrellaChain")
+register("DiscountingChain-bsuite", "envs.bsuite.discounting_chain:DiscountingChain")
+register("SimpleBandit-bsuite", "envs.bsuite.bandit:SimpleBandit")
+register("CartPole-bsuite", "envs.bsuite.cartpole:CartPole")
+register("CartPoleSwingUp-bsuite", "envs.bsuite.cartpole_swingup:CartPoleSwingUp")
+register(
+    "MountainCar-bsuite",
+    "envs.classic_control.mountain_car:MountainCar",
+    wrap="envs.bsuite.mountain_car:with_clock",
+    max_steps=1000,
+)
+register("CatchNoise-bsuite", "envs.bsuite.catch:Catch", wrap="envs.wrappers:NoisyReward")
+register("CatchScale-bsuite", "envs.bsuite.catch:Catch", wrap="envs.wrappers:ScaleReward")
+register("SimpleBanditNoise-bsuite", "envs.bsuite.bandit:SimpleBandit", wrap="envs.wrappers:NoisyReward")
+register("SimpleBanditScale-bsuite", "envs.bsuite.bandit:SimpleBandit", wrap="envs.wrappers:ScaleReward")
+register("CartPoleNoise-bsuite", "envs.bsuite.cartpole:CartPole", wrap="envs.wrappers:NoisyReward")
+register("CartPoleScale-bsuite", "envs.bsuite.cartpole:CartPole", wrap="envs.wrappers:ScaleReward")
+register(
+    "MountainCarNoise-bsuite",
+    "envs.classic_control.mountain_car:MountainCar",
+    wrap="envs.bsuite.mountain_car:with_clock_and_noise",
+    max_steps=1000,
+)
+register(
+    "MountainCarScale-bsuite",
+    "envs.classic_control.mountain_car:MountainCar",
+    wrap="envs.bsuite.mountain_car:with_clock_and_scale",
+    max_steps=1000,
+)
 register("Asterix-MinAtar", "envs.minatar.asterix:Asterix")
 register("Breakout-MinAtar", "envs.minatar.breakout:Breakout")
 register("Freeway-MinAtar", "envs.minatar.freeway:Freeway")

@@ -178,12 +178,12 @@ class Timed(NamedTuple):
 
 @dataclass(frozen=True)
 class TimeObservation(Wrapper):
-    """Adds the share of the time limit that is left, 1 at the start and 0 at the end: {"obs": ..., "time": f32[]}.
+    """Adds the share of the time limit that has passed, 0 at the start and 1 at the end: {"obs": ..., "time": f32[]}.
 
-    Pardo et al., "Time limits in reinforcement learning" (2018). If the task is what can be gained *within* the limit,
-    the limit is a property of the problem: `terminates=True` makes the step that reaches it terminate, so that nothing
-    is bootstrapped there (their time-aware agent). If the limit only cuts an unlimited task into pieces, leave it a
-    truncation.
+    Pardo et al., "Time limits in reinforcement learning" (2018; they show the time that is left). If the task is what
+    can be gained *within* the limit, the limit is a property of the problem: `terminates=True` makes the step that
+    reaches it terminate, so that nothing is bootstrapped there (their time-aware agent). If the limit only cuts an
+    unlimited task into pieces, leave it a truncation.
     """
 
     terminates: bool = False  # whether the time limit terminates, instead of truncating
@@ -202,16 +202,16 @@ class TimeObservation(Wrapper):
     def reset(self, key: jax.Array, params: Any) -> tuple[dict[str, Any], Timed]:
         """Starts the clock."""
         obs, state = super().reset(key, params)
-        return {"obs": obs, "time": jnp.float32(1.0)}, Timed(state, jnp.int32(0))
+        return {"obs": obs, "time": jnp.float32(0.0)}, Timed(state, jnp.int32(0))
 
     def step(self, key: jax.Array, state: Timed, action: Any, params: Any) -> Step:
         """Steps `env` and the clock."""
         out = super().step(key, state.env, action, params)
         t = state.t + 1
         assert self.max_steps is not None
-        left = jnp.maximum(1 - t.astype(jnp.float32) / self.max_steps, 0)
+        time = jnp.minimum(t.astype(jnp.float32) / self.max_steps, 1)
         terminated = out.terminated | (t >= self.max_steps) if self.terminates else out.terminated
-        return out._replace(obs={"obs": out.obs, "time": left}, state=Timed(out.state, t), terminated=terminated)
+        return out._replace(obs={"obs": out.obs, "time": time}, state=Timed(out.state, t), terminated=terminated)
 
     def render(self, state: Timed, params: Any) -> np.ndarray:
         """The picture that `env` draws."""

@@ -42,6 +42,7 @@ class RandomParams(Wrapper):
     def __post_init__(self) -> None:
         """Raises InputError for a name that is no scalar float parameter, or appears twice, or an impossible range."""
         super().__post_init__()
+        object.__setattr__(self, "ranges", tuple(Range(*r) for r in self.ranges))  # plain tuples come from flags
         params = self.env.default_params()
         scalars = [
             name

@@ -36,6 +36,9 @@ from envs.wrappers import (
     Wrapper,
     frame_stack_4,
 )
+from jaxrl import cli
+from jaxrl.agents import dqn
+from jaxrl.sweep import _lanes, plan
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -259,9 +262,9 @@ def test_last_action_and_reward_start_anew_with_the_episode():
 def test_time_observation(terminates):
     env = TimeObservation(Counter(max_steps=9), terminates).replace(max_steps=4)
     first, ts, after = play(env, [1] * 5)
-    np.testing.assert_array_equal(first.obs["time"], 1)
-    np.testing.assert_array_equal(ts.next_obs["time"][:, 0], [0.75, 0.5, 0.25, 0, 0.75])
-    np.testing.assert_array_equal(after.obs["time"][:, 0], [0.75, 0.5, 0.25, 1, 0.75])
+    np.testing.assert_array_equal(first.obs["time"], 0)
+    np.testing.assert_array_equal(ts.next_obs["time"][:, 0], [0.25, 0.5, 0.75, 1, 0.25])
+    np.testing.assert_array_equal(after.obs["time"][:, 0], [0.25, 0.5, 0.75, 0, 0.25])
     np.testing.assert_array_equal(ts.terminated[:, 0], [False, False, False, terminates, False])
     np.testing.assert_array_equal(ts.truncated[:, 0], [False, False, False, True, False])
 
@@ -563,6 +566,29 @@ def test_make_sets_fields_of_all_layers(entries):
         envs.make("Layered-v0", rewardscale=1.0)
     _, state = env.reset(jax.random.key(0), params)
     assert env.step(jax.random.key(0), state, 0, params).reward == 3
+
+
+def test_flags_and_sweeps_reach_all_layers(entries):
+    wrap = lambda env: StickyActions(RandomParams(TransformReward(env, square), (Range("length", 0.3, 0.7),)))  # noqa: E731
+    envs.register("Layered-v0", CartPole, wrap=wrap)
+    argv = ["--env.sticky-prob", "0.5", "--env.gravity", "5", "--env.length-low", "0.4", "--env.max-steps", "7"]
+    options = cli._parse(cli.TrainOptions, "train", "dqn", "Layered-v0", argv)[3]
+    assert options == {"sticky_prob": 0.5, "gravity": 5.0, "length_low": 0.4, "max_steps": 7}
+    env, params = envs.make("Layered-v0", **options)
+    grid = {"env.gravity": [5.0, 6.0], "env.sticky_prob": [0.0, 0.5], "env.length_high": [0.6]}
+    (program,) = plan(dqn, env, params, dqn.Config(), dqn.Hyperparams(), grid, 20_000, 1)
+    _, _, stacked = _lanes(program.traced, [0], dqn.Hyperparams(), params)
+    assert type(stacked) is type(params)
+    np.testing.assert_array_equal(stacked.gravity, [5, 5, 6, 6])
+    np.testing.assert_array_equal(stacked.sticky_prob, [0, 0.5, 0, 0.5])
+    np.testing.assert_allclose(stacked.length_low, 0.4)
+    np.testing.assert_allclose(stacked.length_high, 0.6)
+    # A range is a static field too, and comes from flags as plain tuples.
+    argv = ["--env.ranges", "force", "1", "2", "True"]
+    options = cli._parse(cli.TrainOptions, "train", "dqn", "Layered-v0", argv)[3]
+    env, params = envs.make("Layered-v0", **options)
+    assert env.env.ranges == (Range("force", 1.0, 2.0, log=True),)
+    assert (params.force_high, params.length) == (2, 0.5)
 
 
 def test_a_population_of_parameters():
