@@ -40,6 +40,21 @@ def softmax(key: jax.Array, q: jax.Array, temperature: jax.Array | float) -> jax
     return Categorical(q / temperature).sample(key)
 
 
+def epsilon_greedy_probabilities(q: jax.Array, epsilon: jax.Array | float) -> jax.Array:
+    """The distribution of ε-greedy actions, f32[..., A]: ties among the greatest of q f32[..., A] share evenly."""
+    greedy = q == jnp.max(q, axis=-1, keepdims=True)
+    return epsilon / q.shape[-1] + (1.0 - epsilon) * greedy / jnp.sum(greedy, axis=-1, keepdims=True)
+
+
+def draw(key: jax.Array, probability: jax.Array) -> jax.Array:
+    """Draws i32[...] indices with probabilities f32[..., A], one uniform number for each."""
+    below = jnp.cumsum(probability, axis=-1)[..., :-1]
+    # Rounding may leave the sum a little off 1: the last index that has any probability takes what is over.
+    last = probability.shape[-1] - 1 - jnp.argmax(probability[..., ::-1] > 0, axis=-1)
+    uniform = jax.random.uniform(key, probability.shape[:-1])
+    return jnp.minimum(jnp.sum(uniform[..., None] >= below, axis=-1), last).astype(jnp.int32)
+
+
 def gaussian_noise(
     key: jax.Array, action: jax.Array, std: jax.Array | float, low: jax.Array | float, high: jax.Array | float
 ) -> jax.Array:

@@ -5,7 +5,21 @@ from types import ModuleType
 
 from envs.errors import unknown
 
-NAMES = ("dqn", "ppo", "q_learning")
+NAMES = (
+    "bandit",
+    "ddpg",
+    "dqn",
+    "dyna_q",
+    "monte_carlo",
+    "n_step_sarsa",
+    "ppo",
+    "q_learning",
+    "sac",
+    "sac_discrete",
+    "sarsa",
+    "sarsa_lambda",
+    "td3",
+)
 
 
 def get(name: str) -> ModuleType:

@@ -1,13 +1,15 @@
-"""Tabular Q-learning (Watkins 1989; Sutton & Barto 2018, section 6.5), online.
+"""Tabular Q-learning and double Q-learning (Watkins 1989; van Hasselt 2010; Sutton & Barto 2018, sections 6.5, 6.7).
 
     Q(s, a) ← Q(s, a) + α [r + γ (1 − terminated) max_a' Q(s', a') − Q(s, a)]
 
-Every environment step is followed at once by its update. With several environments their updates are added up, so
-that two of them in the same state and action move the value twice. Actions are ε-greedy with ties broken at random.
+Double: two tables; a coin says which one learns, and that one chooses a' while the other values it; actions follow the
+mean of both. Every environment step is followed at once by its update. With several environments their updates are
+added up, so that two of them in the same state and action move the value twice. Actions are ε-greedy with ties broken
+at random, or softmax.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,13 +32,21 @@ class Config:
     """Environments stepped in parallel; 1 is the book's algorithm."""
     steps_per_iteration: int = 100
     """Steps in each environment that one iteration takes, each followed by its update."""
+    double: bool = False
+    """Double Q-learning."""
+    exploration: Literal["epsilon_greedy", "softmax"] = "epsilon_greedy"
+    """How actions are chosen."""
+    epsilon_schedule: Literal["linear", "per_episode"] = "linear"
+    """Linear in environment steps over a part of the run, or times hp.epsilon_decay after every episode."""
 
 
 class Hyperparams(NamedTuple):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
     learning_rate: float = 0.1
-    """α."""
+    """α at the start."""
+    learning_rate_decay: float = 0.0
+    """Part of α that is taken away, linearly, by the end of hp.total_steps: 1 ends at 0."""
     gamma: float = 0.9
     """Discount."""
     epsilon_start: float = 0.1
@@ -44,17 +54,22 @@ class Hyperparams(NamedTuple):
     epsilon_end: float = 0.1
     """Probability of a random action after the decay."""
     epsilon_fraction: float = 0.5
-    """Part of hp.total_steps over which ε falls linearly."""
+    """Part of hp.total_steps over which a linear ε falls."""
+    epsilon_decay: float = 0.995
+    """Factor of ε after every episode, with epsilon_schedule="per_episode"."""
+    temperature: float = 1.0
+    """Of the softmax policy, in units of value."""
     initial_value: float = 0.0
     """Q at the start; above the largest return it is optimistic and explores."""
     total_steps: float | None = None
-    """Environment steps that the schedule of ε refers to; the length of the run unless given."""
+    """Environment steps that the schedules refer to; the length of the run unless given."""
 
 
 class Learner(NamedTuple):
     """What `update` changes."""
 
-    q: jax.Array  # f32[S, A]
+    q: jax.Array  # f32[S, A]; double: f32[2, S, A]
+    learning_rate: jax.Array  # f32[] α now
 
 
 class State(NamedTuple):
@@ -66,6 +81,7 @@ class State(NamedTuple):
     learner: Learner
     episode: episode.EpisodeState  # [num_envs]
     env_steps: jax.Array  # i32[]
+    episodes: jax.Array  # i32[] finished
 
 
 def update(
@@ -76,18 +92,30 @@ def update(
     Args:
         config: static configuration.
         hp: hyper-parameters.
-        learner: the table.
+        learner: the table, or both of them, and the step size.
         batch: [B] transitions with integer obs and actions.
-        key: not used; here so that every agent's update can be called alike.
+        key: for the coins of double Q-learning.
 
     Returns:
         (learner, scalars).
     """
-    del config, key
     q, discount_t = learner.q, hp.gamma * (1.0 - batch.terminated)
-    td_error = losses.q_learning(q[batch.obs], batch.action, batch.reward, discount_t, q[batch.next_obs])
-    q = q.at[batch.obs, batch.action].add(hp.learning_rate * td_error)
-    return Learner(q), {"td_error": jnp.abs(td_error).mean()}
+    if config.double:
+        assert key is not None
+        first = jax.random.bernoulli(key, shape=batch.action.shape).astype(jnp.int32)
+        place = first, batch.obs, batch.action
+        values = q[1 - first, batch.next_obs], q[first, batch.next_obs]
+        error = losses.double_q_learning(q[first, batch.obs], batch.action, batch.reward, discount_t, *values)
+    else:
+        place = batch.obs, batch.action
+        error = losses.q_learning(q[batch.obs], batch.action, batch.reward, discount_t, q[batch.next_obs])
+    q = q.at[place].add(learner.learning_rate * error)
+    return learner._replace(q=q), {"td_error": jnp.abs(error).mean()}
+
+
+def table(config: Config, learner: Learner) -> jax.Array:
+    """The action values that the policy follows, f32[S, A]."""
+    return learner.q.mean(0) if config.double else learner.q
 
 
 def make(env: Env, config: Config = Config()) -> Agent:
@@ -102,28 +130,43 @@ def make(env: Env, config: Config = Config()) -> Agent:
     num_actions = require_discrete("q_learning", env.action_space).n
 
     def policy(state: State) -> Policy:
-        return Policy(lambda key, obs, memory: (jnp.argmax(state.learner.q[obs], -1), memory, ()))
+        q = table(config, state.learner)
+        return Policy(lambda key, obs, memory: (jnp.argmax(q[obs], -1), memory, ()))
 
     def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
         key, key_episode = jax.random.split(key)
-        q = jnp.full((num_states, num_actions), hp.initial_value, jnp.float32)
+        shape = (num_states, num_actions)
+        q = jnp.full((2, *shape) if config.double else shape, hp.initial_value, jnp.float32)
         running = episode.reset(env, env_params, key_episode, config.num_envs)
-        return State(key, hp, env_params, Learner(q), running, jnp.int32(0))
+        learner = Learner(q, jnp.float32(hp.learning_rate))
+        return State(key, hp, env_params, learner, running, jnp.int32(0), jnp.int32(0))
 
     def online_step(state: State, _: None) -> tuple[State, Metrics]:
-        hp = state.hp
-        horizon = hp.epsilon_fraction * exploration.horizon(hp.total_steps)
-        epsilon = exploration.linear(hp.epsilon_start, hp.epsilon_end, horizon, state.env_steps)
+        hp, q = state.hp, table(config, state.learner)
+        if config.epsilon_schedule == "per_episode":
+            epsilon = exploration.exponential(hp.epsilon_start, hp.epsilon_end, hp.epsilon_decay, state.episodes)
+        else:
+            horizon = hp.epsilon_fraction * exploration.horizon(hp.total_steps)
+            epsilon = exploration.linear(hp.epsilon_start, hp.epsilon_end, horizon, state.env_steps)
 
         def act(key: jax.Array, obs: jax.Array, memory: Any) -> tuple[Any, Any, Any]:
-            return exploration.epsilon_greedy(key, state.learner.q[obs], epsilon, random_ties=True), memory, ()
+            if config.exploration == "softmax":
+                return exploration.softmax(key, q[obs], hp.temperature), memory, ()
+            return exploration.epsilon_greedy(key, q[obs], epsilon, random_ties=True), memory, ()
 
-        key, key_rollout = jax.random.split(state.key)
+        key, key_rollout, key_update = jax.random.split(state.key, 3)
         out = rollout(env, state.env_params, Policy(act), state.episode, (), key_rollout, 1)
         batch = jax.tree.map(lambda x: x[0], out.transitions)
-        learner, scalars = update(config, hp, state.learner, batch)
+        horizon = exploration.horizon(hp.total_steps)
+        rate = exploration.linear(1.0, 1.0 - hp.learning_rate_decay, horizon, state.env_steps)
+        learner = state.learner._replace(learning_rate=hp.learning_rate * rate)
+        learner, scalars = update(config, hp, learner, batch, key_update)
         following = state._replace(
-            key=key, learner=learner, episode=out.episode, env_steps=state.env_steps + config.num_envs
+            key=key,
+            learner=learner,
+            episode=out.episode,
+            env_steps=state.env_steps + config.num_envs,
+            episodes=state.episodes + out.stats.count,
         )
         return following, Metrics(out.stats, {**scalars, "epsilon": epsilon})
 

@@ -12,7 +12,21 @@ import envs
 import jaxrl
 from envs import probes
 from jaxrl import agents, checkpoint, placement
-from jaxrl.agents import dqn, ppo, q_learning
+from jaxrl.agents import (
+    bandit,
+    ddpg,
+    dqn,
+    dyna_q,
+    monte_carlo,
+    n_step_sarsa,
+    ppo,
+    q_learning,
+    sac,
+    sac_discrete,
+    sarsa,
+    sarsa_lambda,
+    td3,
+)
 from jaxrl.train import EVAL_SEED, make_train, schedule
 
 GAMMA = 0.9
@@ -29,6 +43,7 @@ class Case(NamedTuple):
     continuous: bool = False
     tabular: bool = False
     env: str = "CartPole-v1"  # a registered environment for tests of machinery
+    probes: tuple[str, ...] | None = None  # those that the agent can solve; None: all
 
 
 def dqn_values(agent, state, obs):
@@ -41,6 +56,27 @@ def ppo_values(agent, state, obs):
     return nets.value(state.learner.params, obs)
 
 
+def ddpg_values(agent, state, obs):
+    nets = ddpg.build(agent.config, agent.env.observation_space, agent.env.action_space)
+    return nets.critic.apply(state.learner.critic, obs, nets.actor.apply(state.learner.actor, obs))[0, ..., 0]
+
+
+def td3_values(agent, state, obs):
+    nets = td3.build(agent.config, agent.env.observation_space, agent.env.action_space)
+    return nets.critics.apply(state.learner.critics, obs, nets.actor.apply(state.learner.actor, obs))[..., 0].min(0)
+
+
+def sac_values(agent, state, obs):
+    nets = sac.build(agent.config, agent.env.observation_space, agent.env.action_space)
+    action = nets.actor.apply(state.learner.actor, obs).mode()
+    return nets.critics.apply(state.learner.critics, obs, action)[..., 0].min(0)
+
+
+def sac_discrete_values(agent, state, obs):
+    nets = sac_discrete.build(agent.config, agent.env.observation_space, agent.env.action_space)
+    return nets.critics.apply(state.learner.critics, obs).min(0).max(-1)
+
+
 PPO = Case(
     ppo,
     ppo.Config(num_envs=16, rollout_length=16, hidden=(16,), anneal_learning_rate=False, clip_value=False),
@@ -48,15 +84,60 @@ PPO = Case(
     ppo_values,
     iterations=150,
 )
+Q_LEARNING = Case(
+    q_learning,
+    q_learning.Config(num_envs=4),
+    q_learning.Hyperparams(learning_rate=0.02, gamma=GAMMA, epsilon_start=1.0, epsilon_end=1.0, total_steps=1e6),
+    lambda agent, state, obs: state.learner.q.max(-1),
+    iterations=50,
+    tabular=True,
+    env="GridWorld-4x4",
+)
+PROBES = {probe.__name__: probe for probe in probes.ALL if probe is not probes.Recall}
+# Agents that learn about the policy that acts must not act at random for long.
+ON_POLICY = {"learning_rate": 0.05, "gamma": GAMMA, "epsilon_start": 1.0, "epsilon_end": 0.02, "total_steps": 1e4}
+OFF_POLICY = {"num_envs": 4, "batch_size": 64, "warmup_steps": 200, "replay_capacity": 2_000, "hidden": (16,)}
+DDPG = Case(
+    ddpg,
+    ddpg.Config(**OFF_POLICY, num_updates=2),
+    ddpg.Hyperparams(learning_rate=5e-3, gamma=GAMMA, target_rate=0.05, noise_std=0.3),
+    ddpg_values,
+    iterations=800,
+    continuous=True,
+    env="Pendulum-v1",
+)
+# Soft values hold a bonus for entropy: the temperature is kept where it is small.
+SOFT = {"gamma": GAMMA, "target_rate": 0.05, "temperature": 0.01, "temperature_learning_rate": 0.0}
+SOFT |= {"policy_learning_rate": 5e-3, "critic_learning_rate": 5e-3}
 CASES = {
-    "q_learning": Case(
-        q_learning,
-        q_learning.Config(num_envs=4),
-        q_learning.Hyperparams(learning_rate=0.02, gamma=GAMMA, epsilon_start=1.0, epsilon_end=1.0, total_steps=1e6),
-        lambda agent, state, obs: state.learner.q.max(-1),
-        iterations=50,
-        tabular=True,
-        env="GridWorld-4x4",
+    "q_learning": Q_LEARNING,
+    "sarsa": Q_LEARNING._replace(module=sarsa, config=sarsa.Config(num_envs=4), hp=sarsa.Hyperparams(**ON_POLICY)),
+    "sarsa_lambda": Q_LEARNING._replace(
+        module=sarsa_lambda,
+        config=sarsa_lambda.Config(num_envs=4),
+        hp=sarsa_lambda.Hyperparams(**ON_POLICY, trace_lambda=0.5),
+    ),
+    "n_step_sarsa": Q_LEARNING._replace(
+        module=n_step_sarsa, config=n_step_sarsa.Config(num_envs=4), hp=n_step_sarsa.Hyperparams(**ON_POLICY)
+    ),
+    "monte_carlo": Q_LEARNING._replace(
+        module=monte_carlo,
+        config=monte_carlo.Config(num_envs=4, sample_average=False),
+        hp=monte_carlo.Hyperparams(**ON_POLICY),
+    ),
+    "dyna_q": Q_LEARNING._replace(
+        module=dyna_q,
+        hp=dyna_q.Hyperparams(learning_rate=0.02, gamma=GAMMA, epsilon=1.0),
+        config=dyna_q.Config(num_envs=4, planning_steps=2),
+        # Its model remembers the last reward, so random ones are out.
+        probes=tuple(name for name in PROBES if name != "RandomReward"),
+    ),
+    "bandit": Q_LEARNING._replace(
+        module=bandit,
+        config=bandit.Config(num_envs=4),
+        hp=bandit.Hyperparams(epsilon=1.0),
+        # one-step problems
+        probes=("ConstantReward", "RandomReward", "ObservedReward", "ActionReward", "ActionObservation"),
     ),
     "dqn": Case(
         dqn,
@@ -65,18 +146,36 @@ CASES = {
         dqn_values,
         iterations=800,
     ),
+    "ddpg": DDPG,
+    "td3": DDPG._replace(
+        module=td3,
+        config=td3.Config(**OFF_POLICY, num_updates=2),
+        hp=td3.Hyperparams(learning_rate=5e-3, gamma=GAMMA, target_rate=0.05, noise_std=0.3, target_noise_std=0.05),
+        values=td3_values,
+    ),
+    "sac": DDPG._replace(
+        module=sac, config=sac.Config(**OFF_POLICY, num_updates=2), hp=sac.Hyperparams(**SOFT), values=sac_values
+    ),
+    "sac_discrete": DDPG._replace(
+        module=sac_discrete,
+        config=sac_discrete.Config(**OFF_POLICY, num_updates=2),
+        hp=sac_discrete.Hyperparams(**SOFT),
+        values=sac_discrete_values,
+        continuous=False,
+        env="CartPole-v1",
+    ),
     "ppo": PPO,
     "ppo_continuous": PPO._replace(continuous=True, env="Pendulum-v1"),
 }
-PROBES = {probe.__name__: probe for probe in probes.ALL if probe is not probes.Recall}
 
 
 def test_every_agent_has_a_case():
     assert {case.module.__name__.rpartition(".")[2] for case in CASES.values()} == set(agents.NAMES)
 
 
-@pytest.mark.parametrize("probe", PROBES)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "probe"), [(name, probe) for name, case in CASES.items() for probe in case.probes or PROBES]
+)
 def test_probe(name, probe):
     """The values that the probe is known to have; for TimeLimit they tell every wrong treatment of truncation."""
     case = CASES[name]

@@ -16,7 +16,7 @@ def test_worked_example():
     hp = q_learning.Hyperparams(learning_rate=0.1, gamma=0.9)
     no = jnp.array([False])
     batch = Transition(jnp.array([0]), jnp.array([1]), jnp.array([-1.0]), no, no, jnp.array([1]), ())
-    learner, scalars = q_learning.update(q_learning.Config(), hp, q_learning.Learner(q), batch)
+    learner, scalars = q_learning.update(q_learning.Config(), hp, q_learning.Learner(q, jnp.float32(0.1)), batch)
     np.testing.assert_allclose(learner.q[0], [2.0, 3.05, 1.5, 1.0], rtol=1e-6)
     np.testing.assert_array_equal(learner.q[1], q[1])
     np.testing.assert_allclose(scalars["td_error"], 0.5, rtol=1e-6)
@@ -27,7 +27,7 @@ def test_only_termination_cuts(terminated, want):
     q = jnp.array([[0.0, 3.0], [5.0, 0.0]])
     flags = (jnp.array([terminated]), jnp.array([True]))
     batch = Transition(jnp.array([0]), jnp.array([1]), jnp.array([-1.0]), *flags, jnp.array([1]), ())
-    learner, _ = q_learning.update(q_learning.Config(), q_learning.Hyperparams(), q_learning.Learner(q), batch)
+    learner, _ = q_learning.update(q_learning.Config(), q_learning.Hyperparams(), q_learning.Learner(q, jnp.float32(0.1)), batch)
     np.testing.assert_allclose(learner.q[0, 1], want, rtol=1e-6)
 
 
