@@ -130,21 +130,21 @@ def random_map(size: int = 8, p: float = 0.8, seed: int | None = None) -> tuple[
 
     Args:
         size: cells on each side.
-        p: probability that a cell is frozen rather than a hole.
+        p: probability that a cell is frozen rather than a hole, above 0.
         seed: of the maps.
 
     Raises:
-        InputError: a size below 2, p outside 0 … 1, or so small a p that 100,000 maps had no path.
+        InputError: a size below 2, p outside 0 … 1, or so small a p that 10,000 maps had no path.
     """
-    if size < 2 or not 0 <= p <= 1:
-        raise InputError(f"size={size} must be at least 2, and p={p} a probability.")
+    if size < 2 or not 0 < p <= 1:
+        raise InputError(f"size={size} must be at least 2, and p={p} above 0 and at most 1.")
     rng = np.random.default_rng(seed)
-    for _ in range(100_000):
+    for _ in range(10_000):
         cells = rng.choice(["F", "H"], (size, size), p=[p, 1 - p])
         cells[0, 0], cells[-1, -1] = "S", "G"
         if _crossable(cells != "H"):
             return tuple("".join(row) for row in cells)
-    raise InputError(f"none of 100,000 maps with size={size} and p={p} had a path: use a larger p.")
+    raise InputError(f"none of 10,000 maps with size={size} and p={p} had a path: use a larger p.")
 
 
 def _crossable(free: np.ndarray) -> bool:
