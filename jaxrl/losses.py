@@ -8,7 +8,7 @@ does not appear in it. Targets carry no gradient, so differentiating a loss of t
 import jax
 import jax.numpy as jnp
 
-from jaxrl.distributions import at_index
+from jaxrl.distributions import Categorical, at_index
 
 
 def q_learning(
@@ -75,6 +75,100 @@ def expected_sarsa(
     return _error(q_tm1, a_tm1, r_t, discount_t, jnp.sum(probs_a_t * q_t, axis=-1))
 
 
+def munchausen_q_learning(
+    q_tm1: jax.Array,
+    a_tm1: jax.Array,
+    r_t: jax.Array | float,
+    discount_t: jax.Array | float,
+    q_t: jax.Array,
+    target_q_tm1: jax.Array,
+    alpha: jax.Array | float,
+    tau: jax.Array | float,
+    clip: jax.Array | float,
+) -> jax.Array:
+    """Munchausen DQN's error: a softmax policy, and a bonus for it (Vieillard et al. 2020, arXiv:2007.14430).
+
+        r + α max(τ log π(a_tm1|s_tm1), l_0) + γ Σ_a π(a|s_t) (q_t(a) − τ log π(a|s_t)),   π = softmax(q / τ)
+
+    Args:
+        q_tm1: f32[..., A] values of the state acted in.
+        a_tm1: int[...] the action taken there.
+        r_t: f32[...] the reward of this one step.
+        discount_t: f32[...] γ(1 − terminated).
+        q_t: f32[..., A] values of the successor from the target network.
+        target_q_tm1: f32[..., A] values of the state acted in from the target network.
+        alpha: how much of the scaled log-policy is added to the reward (0.9 in the paper; 0 is soft Q-learning).
+        tau: temperature τ > 0, in units of value (0.03 in the paper).
+        clip: l_0 < 0, the least that the scaled log-policy may be (−1 in the paper).
+    """
+    log_policy = tau * at_index(jax.nn.log_softmax(target_q_tm1 / tau, axis=-1), a_tm1)
+    soft_v_t = tau * jax.nn.logsumexp(q_t / tau, axis=-1)  # which Σ π (q − τ log π) comes to
+    return _error(q_tm1, a_tm1, r_t + alpha * jnp.maximum(log_policy, clip), discount_t, soft_v_t)
+
+
+def categorical_projection(
+    probs: jax.Array, support: jax.Array, v_min: jax.Array | float, v_max: jax.Array | float, num_atoms: int
+) -> jax.Array:
+    """Moves a distribution onto `num_atoms` values evenly spaced from v_min to v_max, keeping its mean.
+
+    The mass of a point between two values is shared by them in proportion to its nearness; what lies outside goes to
+    the nearer end (Bellemare, Dabney & Munos 2017, arXiv:1707.06887, eq. 7).
+
+    Args:
+        probs: f32[..., M] probabilities of the points.
+        support: f32[..., M] where they lie, in any order.
+        v_min: the first value.
+        v_max: the last.
+        num_atoms: N, at least 2, static.
+
+    Returns:
+        f32[..., N] probabilities.
+    """
+    place = (jnp.clip(support, v_min, v_max) - v_min) * ((num_atoms - 1) / (v_max - v_min))
+    share = jnp.clip(1.0 - jnp.abs(place[..., None, :] - jnp.arange(num_atoms)[:, None]), 0.0, 1.0)
+    return jnp.sum(share * probs[..., None, :], axis=-1)
+
+
+def categorical_q_learning(
+    logits_tm1: jax.Array,
+    a_tm1: jax.Array,
+    r_t: jax.Array | float,
+    discount_t: jax.Array | float,
+    logits_t: jax.Array,
+    a_t: jax.Array,
+    v_min: jax.Array | float,
+    v_max: jax.Array | float,
+) -> jax.Array:
+    """C51's loss: the cross-entropy from the projected distribution of r + γ Z(s_t, a_t) to that of Z(s_tm1, a_tm1).
+
+    Bellemare, Dabney & Munos 2017 (arXiv:1707.06887), algorithm 1. Its gradient is that of the KL divergence.
+
+    Args:
+        logits_tm1: f32[..., A, N] of the returns from the state acted in, on N values from v_min to v_max.
+        a_tm1: int[...] the action taken there.
+        r_t: f32[...] the reward that followed.
+        discount_t: f32[...] γ(1 − terminated).
+        logits_t: f32[..., A, N] of the returns from the successor, usually from a target network.
+        a_t: int[...] the successor's action: greedy under those, or under the online network (double Q-learning).
+        v_min: the least return.
+        v_max: the greatest.
+
+    Returns:
+        f32[...] to be minimised; no gradient goes through the target.
+    """
+    num_atoms = logits_t.shape[-1]
+    probs_t = jax.nn.softmax(_at_action(logits_t, a_t), axis=-1)
+    atoms = jnp.linspace(v_min, v_max, num_atoms)
+    support = jnp.asarray(r_t)[..., None] + jnp.asarray(discount_t)[..., None] * atoms
+    target = jax.lax.stop_gradient(categorical_projection(probs_t, support, v_min, v_max, num_atoms))
+    return -jnp.sum(target * jax.nn.log_softmax(_at_action(logits_tm1, a_tm1), axis=-1), axis=-1)
+
+
+def _at_action(values: jax.Array, action: jax.Array) -> jax.Array:
+    """The row [..., N] of each action int[...] in values [..., A, N]."""
+    return jnp.take_along_axis(values, action[..., None, None], axis=-2)[..., 0, :]
+
+
 def _error(
     q_tm1: jax.Array, a_tm1: jax.Array, r_t: jax.Array | float, discount_t: jax.Array | float, v_t: jax.Array
 ) -> jax.Array:
@@ -126,6 +220,15 @@ def huber(error: jax.Array, delta: jax.Array | float = 1.0) -> jax.Array:
     size = jnp.abs(error)
     inner = jnp.minimum(size, delta)
     return 0.5 * jnp.square(inner) + delta * (size - inner)
+
+
+def soft_value(policy: Categorical, q: jax.Array, alpha: jax.Array | float) -> jax.Array:
+    """The value of a state whose action is yet to be drawn, Σ_a π(a) (q(a) − α log π(a)), entropy included: f32[...].
+
+    Christodoulou 2019 (arXiv:1910.07207), eq. 10. `q` f32[..., A] gets no gradient; neither does α.
+    """
+    q, alpha = jax.lax.stop_gradient((q, alpha))
+    return jnp.sum(jnp.exp(policy.log_probs()) * q, axis=-1) + alpha * policy.entropy()
 
 
 def temperature(log_alpha: jax.Array, entropy: jax.Array, target_entropy: jax.Array | float) -> jax.Array:

@@ -138,3 +138,85 @@ def test_approx_kl_is_nonnegative_and_unbiased():
     exact = jnp.sum(jnp.exp(old_log) * (old_log - new_log))
     np.testing.assert_allclose(jnp.sum(jnp.exp(old_log) * per_action), exact, rtol=1e-5)
     np.testing.assert_allclose(losses.approx_kl(new_log, new_log), jnp.zeros(3))
+
+
+def test_munchausen_by_hand():
+    """τ = 1, α = ½: π(·|s) = (¾, ¼), and the successor's soft value is log Σ exp q."""
+    log3 = np.log(3.0)
+    q_tm1, target_tm1, q_t = jnp.array([0.5, 9.0]), jnp.array([log3, 0.0]), jnp.array([0.0, 0.0])
+
+    def error(a, clip, alpha=0.5):
+        return losses.munchausen_q_learning(q_tm1, jnp.int32(a), 1.0, 0.9, q_t, target_tm1, alpha, 1.0, clip)
+
+    np.testing.assert_allclose(error(0, -9.0), 1 + 0.5 * np.log(0.75) + 0.9 * np.log(2.0) - 0.5, rtol=1e-6)
+    np.testing.assert_allclose(error(1, -9.0), 1 + 0.5 * np.log(0.25) + 0.9 * np.log(2.0) - 9.0, rtol=1e-6)
+    np.testing.assert_allclose(error(1, -1.0), 1 - 0.5 + 0.9 * np.log(2.0) - 9.0, rtol=1e-6)  # log ¼ < −1
+    np.testing.assert_allclose(error(1, -1.0, alpha=0.0), 1 + 0.9 * np.log(2.0) - 9.0, rtol=1e-6)
+
+
+def test_munchausen_tends_to_q_learning():
+    """α = 0 and a temperature near 0 is the hard maximum."""
+    values, actions, r, discount = batch()
+    q, a, q_t = values(), actions(), values()
+    soft = jax.jit(losses.munchausen_q_learning)(q, a, r, discount, q_t, values(), 0.0, 1e-4, -1.0)
+    np.testing.assert_allclose(soft, losses.q_learning(q, a, r, discount, q_t), atol=1e-3)
+
+
+def test_categorical_projection_by_hand():
+    """Values 0, 1, 2. The point ½ is shared equally, ¼ goes ¾ to 0; −5 and 7 go to the ends."""
+    project = jax.jit(losses.categorical_projection, static_argnums=4)
+    np.testing.assert_allclose(project(jnp.ones(1), jnp.array([0.5]), 0.0, 2.0, 3), [0.5, 0.5, 0.0])
+    probs = jnp.array([0.4, 0.1, 0.2, 0.3])
+    got = project(probs, jnp.array([0.25, -5.0, 2.0, 7.0]), 0.0, 2.0, 3)
+    np.testing.assert_allclose(got, [0.4 * 0.75 + 0.1, 0.4 * 0.25, 0.5], rtol=1e-6)
+    # the values themselves stay where they are
+    np.testing.assert_allclose(project(probs, jnp.array([-2.0, 0.0, 2.0, 4.0]), -2.0, 4.0, 4), probs, rtol=1e-6)
+
+
+def categorical_batch(num_atoms=11, size=32, num_actions=3):
+    rng = np.random.default_rng(3)
+    logits = rng.normal(scale=2.0, size=(3, size, num_actions, num_atoms)).astype(np.float32)
+    a = rng.integers(num_actions, size=size).astype(np.int32)
+    r = rng.normal(scale=3.0, size=size).astype(np.float32)
+    discount = (0.9 * (rng.random(size) > 0.3)).astype(np.float32)
+    return (*logits, a, r, discount, np.linspace(-4.0, 6.0, num_atoms, dtype=np.float32))
+
+
+@pytest.mark.filterwarnings("ignore:Rlax categorical_cross_entropy:PendingDeprecationWarning")
+def test_categorical_losses_agree_with_rlax(rlax):
+    online, target, selector, a, r, discount, atoms = categorical_batch()
+    probs = np.asarray(jax.nn.softmax(target[:, 0]))
+    support = np.sort(3 * np.random.default_rng(4).normal(size=probs.shape).astype(np.float32), axis=-1)
+    ours = losses.categorical_projection(probs, support, -4.0, 6.0, 11)
+    theirs = jax.jit(jax.vmap(rlax.categorical_l2_project, in_axes=(0, 0, None)))(support, probs, atoms)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    np.testing.assert_allclose(ours.sum(-1), 1.0, rtol=1e-5)
+
+    def greedy(logits):
+        return jnp.argmax(jax.nn.softmax(logits) @ atoms, -1)
+
+    fn = jax.jit(losses.categorical_q_learning)
+    axes = (None, 0, 0, 0, 0, None, 0)
+    single = jax.jit(jax.vmap(rlax.categorical_q_learning, in_axes=axes))
+    want = single(atoms, online, a, r, discount, atoms, target)
+    np.testing.assert_allclose(fn(online, a, r, discount, target, greedy(target), -4.0, 6.0), want, rtol=2e-4)
+    q = jax.nn.softmax(selector) @ atoms
+    double = jax.jit(jax.vmap(rlax.categorical_double_q_learning, in_axes=(*axes, 0)))
+    want = double(atoms, online, a, r, discount, atoms, target, q)
+    np.testing.assert_allclose(fn(online, a, r, discount, target, greedy(selector), -4.0, 6.0), want, rtol=2e-4)
+    folded = [x.reshape(4, 8, *x.shape[1:]) for x in (online, a, r, discount, target, greedy(selector))]
+    np.testing.assert_allclose(fn(*folded, -4.0, 6.0).ravel(), want, rtol=2e-4)
+
+
+def test_categorical_target_carries_no_gradient():
+    online, target, _, a, r, discount, _ = categorical_batch(size=4)
+
+    def loss(online, r, target):
+        return losses.categorical_q_learning(online, a, r, discount, target, a, -4.0, 6.0).sum()
+
+    to_online, to_r, to_target = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(online, r, target)
+    assert not to_r.any()
+    assert not to_target.any()
+    taken = np.eye(3, dtype=bool)[a]
+    assert (np.abs(np.asarray(to_online)[taken]).max(-1) > 1e-3).all()
+    assert not np.asarray(to_online)[~taken].any()
