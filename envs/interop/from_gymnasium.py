@@ -384,7 +384,7 @@ class _Callback:
         batch = jax.tree.leaves(args)[0].shape  # that of the seeds
         rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[len(batch) :]), args)
         out = self.method(*self.static, *rows)
-        return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), out)
+        return jax.tree.map(lambda leaf: leaf.reshape((*batch, *leaf.shape[1:])), out)
 
 
 def _call(callback: _Callback, result: Any, *args: Any) -> Any:
