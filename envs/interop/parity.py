@@ -1,20 +1,13 @@
 """Parity: how far our environments are from the implementations that the field's results were made with.
 
-`parity("CartPole-v1")` puts random states into the reference, takes the same action in both, and tables the largest
-differences of the next state, the observation and the reward, every disagreement about the ending, the time limits,
-the spaces and the distributions of starts. `python -m envs.interop.parity` writes the document of all environments.
+`parity("CartPole-v1")` compares single steps from the same states under the same decisions, the time limit, the spaces,
+the distributions of starts, and the distributions of returns and lengths of whole episodes under random actions.
+`python -m envs.interop.parity` writes the document of all environments.
 
 A reference is a function (env, params, samples, rng) -> [Check, …] registered under the environment's name
-(`register`); `injection` builds one for environments whose step is deterministic and whose reference lets its state be
-set. Others (a transition table to compare, a trajectory to replay) write such a function in a module of their own.
-
-The step is compared twice: as it runs, in float32, where the limit is what rounding explains, and in float64, where
-only a different equation could differ: so the two kinds of error cannot hide one another.
-
-Where a step is discontinuous (a threshold that ends the episode, a wall that stops a car), a float64 reference and a
-float32 copy may fall on different sides. Each adapter knows how far a sample is from its discontinuities, its *margin*.
-Samples nearer than the adapter's `edge` are compared too, but their disagreements are counted separately instead of
-failing the check: their number is in the report.
+(`register`, at the end of this file). The modules beside this one hold them, a family each, and say how states get
+into the original; they are imported when they are used. Here is what they share: the report, and the comparisons that
+need nothing but a running original.
 """
 
 import dataclasses
@@ -24,7 +17,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +26,8 @@ from scipy import stats
 
 from envs import episode, registry, spaces
 from envs.base import Env
-from envs.classic_control import acrobot, cartpole, mountain_car, pendulum
 from envs.errors import InputError, unknown
+from envs.interop.foreign import load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,10 +155,15 @@ def markdown(reports: Sequence[ParityReport]) -> str:
     lines = [
         "# Parity with the reference implementations",
         "",
-        "Random states are put into the reference, both take the same action, and the results are compared: in",
-        "float32, as our environments run, and in float64, which leaves no rounding for a wrong equation to hide",
-        "behind. Rows count every sample; `at edge` are disagreements of samples within float32 rounding of a",
-        "discontinuity (a threshold, a wall), tolerated and counted apart. Angles are compared on the circle.",
+        "Single steps are compared from the same states under the same random decisions; then spaces, time limits, the",
+        "distributions of starts, and whole episodes of random policies. Rows count every sample. `at edge` are",
+        "disagreements of samples within float32 rounding of a discontinuity (a threshold, a wall), tolerated and counted",
+        "apart; where rows say float64, ours ran in float64, which leaves no rounding for a wrong equation to hide behind.",
+        "",
+        "A p-value is the probability of a difference as large as the one seen, or larger, if both sides have the same",
+        "distribution (KS: two-sample Kolmogorov-Smirnov; z: difference of the means in standard errors). Below 0.0001 is a",
+        "failure. KS values are upper bounds where numbers are tied, as lengths and scores are. Means are given with their",
+        "standard errors.",
         "",
         f"Measured with Python {python}, jax {version('jax')}, NumPy {version('numpy')}, backend"
         f" {jax.default_backend()}, by `python -m envs.interop.parity`; one environment alone: `jaxrl parity NAME`.",
@@ -187,11 +185,51 @@ def markdown(reports: Sequence[ParityReport]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def gymnasium_reference(gymnasium_id: str) -> tuple[Any, Any]:
+    """Returns (spec, bare environment): without wrappers, whose checks forbid steps from states never reset to.
+
+    Raises:
+        InputError: Gymnasium is not installed.
+    """
+    spec = load("gymnasium", "interop").spec(gymnasium_id)
+    creator = load("gymnasium.envs.registration", "interop").load_env_creator(spec.entry_point)
+    return spec, creator(**spec.kwargs)
+
+
+def same_time_limit(env: Env, spec: Any) -> Check:
+    """Compares our time limit with that of a Gymnasium spec."""
+    ours, theirs = env.max_steps, spec.max_episode_steps
+    return Check("time limit", "mismatches", int(ours != theirs), 0, 1, note=f"{ours} steps; reference {theirs}")
+
+
+def same_spaces(env: Env, reference: Any) -> Check:
+    """Compares kind, shape, dtype (of Boxes) and bounds of the observation and the action space with Gymnasium's."""
+
+    def same(ours: spaces.Space, theirs: Any) -> bool:
+        if isinstance(ours, spaces.Discrete):
+            return type(theirs).__name__ == "Discrete" and theirs.n == ours.n and theirs.start == 0
+        if isinstance(ours, spaces.Box):
+            return (
+                type(theirs).__name__ == "Box"
+                and theirs.shape == ours.shape
+                and theirs.dtype == ours.dtype
+                and np.array_equal(theirs.low, ours.lower)
+                and np.array_equal(theirs.high, ours.upper)
+            )
+        return False
+
+    pairs = ((env.observation_space, reference.observation_space), (env.action_space, reference.action_space))
+    return Check("spaces", "mismatches", sum(not same(*pair) for pair in pairs), 0, 2, note="observation and action")
+
+
+_IN_TURN = 8  # episodes of a lane: the longest of many makes others wait, but long sums are much alike
+
+
 class Episodes(NamedTuple):
     """Whole episodes, each counted once."""
 
-    returns: np.ndarray  # f64[n] undiscounted
-    lengths: np.ndarray  # i64[n] steps
+    returns: np.ndarray  # f[n] undiscounted
+    lengths: np.ndarray  # i[n] steps
 
 
 # Plays one whole episode of the reference, from its reset to its end or time limit, with the next actions of an
@@ -199,25 +237,37 @@ class Episodes(NamedTuple):
 Play: TypeAlias = Callable[[Iterator[Any]], tuple[float, int]]
 
 
-def random_policy(env: Env, params: Any, play: Play, episodes: int, rng: np.random.Generator) -> list[Check]:
-    """Compares returns and lengths of whole episodes under uniformly random actions.
+def random_policy(
+    env: Env,
+    params: Any,
+    play: Play,
+    episodes: int,
+    rng: np.random.Generator,
+    policy: str = "random policy",
+    weights: Sequence[float] = (),
+) -> list[Check]:
+    """Compares returns and lengths of whole episodes under random actions (see `same_episodes`).
 
     Args:
         play: plays one episode of the reference (`gymnasium_play` makes one for Gymnasium's).
-        episodes: how many the reference plays; ours, which cost less, are four times as many.
+        episodes: how many the reference plays; ours, which cost less, are four times as many, or a few more.
+        policy: its name in the report.
+        weights: probabilities of the actions of a Discrete space; empty: all actions are equally likely.
     """
-    actions = _random_actions(env.action_space, rng)
+    thresholds = _thresholds(env.action_space, weights)
+    actions = _random_actions(env.action_space, rng, thresholds)
     returns, lengths = zip(*(play(actions) for _ in range(episodes)), strict=True)
-    theirs = Episodes(np.array(returns, np.float64), np.array(lengths, np.int64))
+    theirs = Episodes(np.array(returns), np.array(lengths))
     # Four times the longest of theirs: no more than a guard against episodes of ours that never end.
-    cut = np.int32(4 * theirs.lengths.max())
-    ours = jax.device_get(_random_episodes(env, 4 * episodes, params, jax.random.key(int(rng.integers(2**31))), cut))
-    return same_episodes("random policy", Episodes(*(x.astype(np.float64) for x in ours)), theirs)
+    cut = np.int32(4 * _IN_TURN * theirs.lengths.max())
+    key, lanes = jax.random.key(int(rng.integers(2**31))), -(-4 * episodes // _IN_TURN)
+    ours = _random_episodes(env, lanes, params, thresholds, key, cut)
+    return same_episodes(policy, Episodes(*(np.ravel(x) for x in jax.device_get(ours))), theirs)
 
 
 def gymnasium_play(gymnasium_id: str, rng: np.random.Generator) -> Play:
     """Makes the `Play` of a Gymnasium environment with its own time limit; `rng` seeds it."""
-    spec, reference = _build(gymnasium_id)
+    spec, reference = gymnasium_reference(gymnasium_id)
     limit = spec.max_episode_steps
     reference.reset(seed=int(rng.integers(2**31)))
 
@@ -237,73 +287,94 @@ def same_episodes(policy: str, ours: Episodes, theirs: Episodes) -> list[Check]:
     """Tests whether two sets of episodes of one policy have the same returns and lengths.
 
     Returns and lengths are compared by the two-sample Kolmogorov-Smirnov test, whose p-values are upper bounds where
-    values are tied (lengths, scores); so mean returns are compared too, by the difference in standard errors, with one
-    variance estimated from both. All three fail wrongly once in ten thousand seeds, or less often.
+    values are tied (lengths, scores); so mean returns are compared too. Each of the three fails wrongly in about one of
+    ten thousand seeds.
     """
 
     def described(x: np.ndarray) -> str:
-        return f"{x.mean():.4g} ± {x.std() / np.sqrt(x.size):.2g}"
+        return f"{x.mean(dtype=np.float64):.4g} ± {x.std(dtype=np.float64) / np.sqrt(x.size):.2g}"
 
     def distribution(quantity: str, a: np.ndarray, b: np.ndarray) -> Check:
         p = float(np.asarray(stats.ks_2samp(*_tied(a, b), method="asymp"))[1])
         note = f"mean {described(a)} in {a.size:,}; reference {described(b)}"
         return Check(f"{policy}: {quantity}", "KS p-value", p, 1e-4, b.size, note=note)
 
-    both = np.concatenate([ours.returns, theirs.returns])
-    difference = float(ours.returns.mean() - theirs.returns.mean())
-    error = float(both.std() * np.sqrt(1 / ours.returns.size + 1 / theirs.returns.size))
-    p = float(2 * stats.norm.sf(abs(difference) / error)) if error > 0 else 1.0
     return [
         distribution("returns", ours.returns, theirs.returns),
         distribution("lengths", ours.lengths, theirs.lengths),
-        Check(
-            f"{policy}: mean return",
-            "z p-value",
-            p,
-            1e-4,
-            theirs.returns.size,
-            note=f"difference {difference:.2g} ± {error:.2g}",
-        ),
+        same_mean(f"{policy}: mean return", ours.returns, theirs.returns),
     ]
 
 
-def _random_actions(space: spaces.Space, rng: np.random.Generator) -> Iterator[Any]:
-    """Yields uniformly random elements of a Discrete or a bounded Box without end; drawn in blocks, for speed."""
+def same_mean(quantity: str, ours: np.ndarray, theirs: np.ndarray) -> Check:
+    """Tests whether two samples have the same mean, by the difference in standard errors.
+
+    One variance is estimated from both samples: that of few and rare events alone would often be far too small.
+    """
+    both = np.concatenate([ours, theirs]).astype(np.float64)
+    difference = float(both[: ours.size].mean() - both[ours.size :].mean())
+    error = float(both.std() * np.sqrt(1 / ours.size + 1 / theirs.size))
+    p = float(2 * stats.norm.sf(abs(difference) / error)) if error > 0 else 1.0
+    return Check(quantity, "z p-value", p, 1e-4, theirs.size, note=f"difference {difference:.2g} ± {error:.2g}")
+
+
+def _thresholds(space: spaces.Space, weights: Sequence[float]) -> np.ndarray:
+    """Returns f32[n - 1], between which a uniform number decides on one of n actions; empty for a Box."""
+    if isinstance(space, spaces.Discrete):
+        return np.cumsum(weights or [1 / space.n] * space.n)[:-1].astype(np.float32)
+    if isinstance(space, spaces.Box):
+        return np.zeros(0, np.float32)
+    raise InputError(f"random actions of a {type(space).__name__} are not drawn here: give a Discrete or a Box.")
+
+
+def _chosen(space: Any, thresholds: Any, uniform: Any) -> Any:
+    """Turns f[n, *shape] in 0 … 1 into n random actions; NumPy in and out, or JAX."""
+    if isinstance(space, spaces.Discrete):
+        return (uniform[:, None] >= thresholds).sum(-1, dtype=np.int32)
+    return (space.lower + uniform * (space.upper - space.lower)).astype(space.dtype)
+
+
+def _random_actions(space: Any, rng: np.random.Generator, thresholds: np.ndarray) -> Iterator[Any]:
+    """Yields random actions without end, drawn in blocks for speed."""
     while True:
-        if isinstance(space, spaces.Discrete):
-            yield from rng.integers(space.n, size=4096).tolist()
-        elif isinstance(space, spaces.Box):
-            yield from rng.uniform(space.lower, space.upper, (4096, *space.shape)).astype(space.dtype)
-        else:
-            raise InputError(
-                f"random actions of a {type(space).__name__} are not drawn here: give a Discrete or a Box."
-            )
+        block = _chosen(space, thresholds, rng.random((4096, *space.shape)))
+        yield from block if space.shape else block.tolist()
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _random_episodes(env: Env, episodes: int, params: Any, key: jax.Array, cut: jax.Array) -> tuple:
-    """Plays every lane of ours until its first episode ended; returns (f32[episodes] returns, i32[episodes] lengths).
+def _random_episodes(
+    env: Env, lanes: int, params: Any, thresholds: jax.Array, key: jax.Array, cut: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Plays the first _IN_TURN episodes of every lane of ours; returns f32 returns and i32 lengths [lanes, _IN_TURN].
 
-    A lane that has not ended after `cut` steps has what it got until then.
+    Lanes that have not come to that in `cut` steps have what they got until then.
     """
-    key, key_reset = jax.random.split(key)
+    shape, space = (lanes, _IN_TURN), cast(Any, env.action_space)
+    key, key_starts = jax.random.split(key)
+    reset = jax.vmap(jax.vmap(env.reset, in_axes=(0, None)), in_axes=(0, None))
+    obs, state = reset(jax.random.split(key_starts, shape), params)
+    lane = jnp.arange(lanes)
+
+    def start(count: jax.Array) -> tuple[Any, Any]:
+        return jax.tree.map(lambda leaf: leaf[lane, jnp.minimum(count, _IN_TURN - 1)], (obs, state))
 
     def going(carry: tuple) -> jax.Array:
-        t, _, _, _, ended = carry
-        return (t < cut) & ~ended.all()
+        t, _, _, count, *_ = carry
+        return (t < cut) & jnp.any(count < _IN_TURN)
 
     def body(carry: tuple) -> tuple:
-        t, running, returns, lengths, ended = carry
-        key_action, key_step = jax.random.split(jax.random.fold_in(key, t))
-        action = jax.vmap(lambda k: spaces.sample(env.action_space, k))(jax.random.split(key_action, episodes))
-        running, out = episode.step(env, params, key_step, running, action)
-        returns = jnp.where(ended, returns, returns + out.reward)
-        lengths = jnp.where(ended, lengths, lengths + 1)
-        return t + 1, running, returns, lengths, ended | out.terminated | out.truncated
+        t, key, running, count, returns, lengths = carry
+        key, key_action, key_step = jax.random.split(key, 3)
+        action = _chosen(space, thresholds, jax.random.uniform(key_action, (lanes, *space.shape)))
+        running, out = episode.step(env, params, key_step, running, action, start(count + 1))
+        returns = returns.at[lane, count].add(out.reward, mode="drop")
+        lengths = lengths.at[lane, count].add(1, mode="drop")
+        return t + 1, key, running, count + out.stats.count, returns, lengths
 
-    first = episode.reset(env, params, key_reset, episodes)
-    start = jnp.int32(0), first, first.episode_return, first.t, jnp.zeros(episodes, bool)
-    return jax.lax.while_loop(going, body, start)[2:4]
+    zero = jnp.zeros(lanes, jnp.int32)
+    running = episode.EpisodeState(*start(zero), zero, jnp.zeros(lanes))
+    first = jnp.int32(0), key, running, zero, jnp.zeros(shape), jnp.zeros(shape, jnp.int32)
+    return jax.lax.while_loop(going, body, first)[4:]
 
 
 def _tied(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -320,347 +391,28 @@ def _tied(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return ranks[: ours.size], ranks[ours.size :]
 
 
-class Injection(NamedTuple):
-    """How to put states into a Gymnasium environment with a deterministic step, and what to expect.
-
-    Rows of states are float64 arrays of k numbers; the drawn ones are representable in float32, so that both sides
-    start from the same numbers.
-    """
-
-    gymnasium_id: str
-    draw: Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]  # n -> f64[n, k] states, [n, …] actions
-    inject: Callable[[Any, np.ndarray], None]  # puts a row f64[k] into the unwrapped reference
-    extract: Callable[[Any], np.ndarray]  # reads f64[k] back
-    to_state: Callable[[np.ndarray], Any]  # f64[n, k] -> our batched State
-    from_state: Callable[[Any], np.ndarray]  # our batched State -> f64[n, k]
-    start_ranges: Sequence[tuple[float, float]]  # of each of the k numbers
-    # (states, actions, the reference's next states) -> f64[n] distance from the nearest discontinuity of the step
-    margin: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-    tolerance: float  # largest difference of next state and observation in float32
-    reward_tolerance: float  # the same for rewards
-    edge: float  # a margin up to this is within float32 rounding of the discontinuity
-    double_tolerance: float = 1e-10  # largest difference of the next state in float64
-    angles: tuple[int, ...] = ()  # which of the k numbers are wrapped angles
-
-
-def injection(adapter: Injection) -> Reference:
-    """Makes the comparing function of an adapter."""
-
-    def compare(env: Env, params: Any, samples: int, rng: np.random.Generator) -> list[Check]:
-        spec, reference = _build(adapter.gymnasium_id)
-        checks = _steps(env, params, reference, adapter, samples, rng)
-        checks.append(_time_limit(env, spec))
-        checks.append(_spaces(env, reference))
-        checks += _starts(env, params, reference, adapter, samples, rng)
-        return checks
-
-    return compare
-
-
-def gymnasium() -> Any:
-    """Imports Gymnasium.
-
-    Raises:
-        InputError: it is not installed; the message has the command that installs it.
-    """
-    try:
-        return importlib.import_module("gymnasium")
-    except ImportError as error:
-        raise InputError(f'Gymnasium is needed here ({error}): pip install "jaxrl[interop]"') from None
-
-
-def _build(gymnasium_id: str) -> tuple[Any, Any]:
-    """Returns (spec, bare environment): without wrappers, whose checks forbid steps from states never reset to."""
-    spec = gymnasium().spec(gymnasium_id)
-    creator = importlib.import_module("gymnasium.envs.registration").load_env_creator(spec.entry_point)
-    return spec, creator(**spec.kwargs)
-
-
-def _steps(
-    env: Env, params: Any, reference: Any, adapter: Injection, samples: int, rng: np.random.Generator
-) -> list[Check]:
-    states, actions = adapter.draw(rng, samples)
-    reference.reset(seed=0)
-    their_states = np.empty_like(states)
-    their_obs, their_rewards, their_ends = [], np.empty(samples), np.empty(samples, bool)
-    for i in range(samples):
-        adapter.inject(reference, states[i])
-        obs, their_rewards[i], their_ends[i], _, _ = reference.step(actions[i])
-        their_obs.append(np.asarray(obs))
-        their_states[i] = adapter.extract(reference)
-
-    margin = adapter.margin(states, actions, their_states)
-    single = _step_all(env, params, adapter.to_state(states), actions)
-    with jax.enable_x64(True):
-        # Not the float32 parameters of `make`: 0.02 rounded to float32 is another number in float64.
-        doubles = jax.tree.map(_double, adapter.to_state(states))
-        double = _step_all(env, env.default_params(), doubles, actions)
-
-    def state_error(ours: Any) -> np.ndarray:
-        difference = adapter.from_state(ours.state) - their_states
-        for i in adapter.angles:
-            difference[:, i] = (difference[:, i] + np.pi) % (2 * np.pi) - np.pi
-        return np.abs(difference).max(-1)
-
-    edge = margin < adapter.edge
-    obs_error = np.abs(np.asarray(single.obs, np.float64) - np.asarray(their_obs, np.float64)).max(-1)
-    reward_error = np.abs(np.asarray(single.reward, np.float64) - their_rewards)
-    double_edge = margin < adapter.double_tolerance
-    return [
-        _largest("next state", state_error(single), adapter.tolerance, edge),
-        _largest("observation", obs_error, adapter.tolerance, edge),
-        _largest("reward", reward_error, adapter.reward_tolerance, edge),
-        _flags("terminated", single.terminated, their_ends, edge),
-        _largest("next state, float64", state_error(double), adapter.double_tolerance, double_edge),
-        _flags("terminated, float64", double.terminated, their_ends, double_edge),
-    ]
-
-
-def _step_all(env: Env, params: Any, states: Any, actions: np.ndarray) -> Any:
-    """Our Step of every sample, its leaves as NumPy arrays; floating actions take the default precision."""
-    _, step = _compiled(env.replace(max_steps=None))
-    return jax.device_get(step(jax.random.key(0), states, jnp.asarray(actions), params))
-
-
-@functools.cache
-def _compiled(env: Env) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Returns (reset, step), batched and compiled, shared by all comparisons of one environment."""
-    return jax.jit(jax.vmap(env.reset, in_axes=(0, None))), jax.jit(jax.vmap(env.step, in_axes=(None, 0, 0, None)))
-
-
-def _double(leaf: jax.Array) -> jax.Array:
-    return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-
-
-def _flags(quantity: str, ours: np.ndarray, theirs: np.ndarray, edge: np.ndarray) -> Check:
-    """Counts disagreements, those at an edge apart."""
-    wrong = ours != theirs
-    note = f"{int(theirs.sum()):,} terminate; {int(edge.sum())} at an edge"
-    return Check(quantity, "mismatches", int(np.sum(wrong & ~edge)), 0, len(ours), int(np.sum(wrong & edge)), note)
-
-
-def _largest(quantity: str, error: np.ndarray, limit: float, edge: np.ndarray) -> Check:
-    """The largest error, leaving out the samples at an edge that are over the limit."""
-    excused = edge & (error > limit)
-    counted = error[~excused]
-    value = float(counted.max()) if counted.size else 0.0
-    note = f"median {np.median(error):.2g}, 99 % below {np.quantile(error, 0.99):.2g}"
-    return Check(quantity, "max |error|", value, limit, error.size, int(excused.sum()), note)
-
-
-def _time_limit(env: Env, spec: Any) -> Check:
-    ours, theirs = env.max_steps, spec.max_episode_steps
-    return Check("time limit", "mismatches", int(ours != theirs), 0, 1, note=f"{ours} steps; reference {theirs}")
-
-
-def _spaces(env: Env, reference: Any) -> Check:
-    """Compares kind, shape, dtype (of Boxes) and bounds of the observation and the action space."""
-
-    def same(ours: spaces.Space, theirs: Any) -> bool:
-        if isinstance(ours, spaces.Discrete):
-            return type(theirs).__name__ == "Discrete" and theirs.n == ours.n and theirs.start == 0
-        if isinstance(ours, spaces.Box):
-            return (
-                type(theirs).__name__ == "Box"
-                and theirs.shape == ours.shape
-                and theirs.dtype == ours.dtype
-                and np.array_equal(theirs.low, ours.lower)
-                and np.array_equal(theirs.high, ours.upper)
-            )
-        return False
-
-    pairs = ((env.observation_space, reference.observation_space), (env.action_space, reference.action_space))
-    return Check("spaces", "mismatches", sum(not same(*pair) for pair in pairs), 0, 2, note="observation and action")
-
-
-def _starts(
-    env: Env, params: Any, reference: Any, adapter: Injection, samples: int, rng: np.random.Generator
-) -> list[Check]:
-    seed = int(rng.integers(2**31))
-    keys = jax.random.split(jax.random.key(seed), samples)
-    reset, _ = _compiled(env.replace(max_steps=None))
-    ours = adapter.from_state(jax.device_get(reset(keys, params))[1])
-    reference.reset(seed=seed)
-    theirs = np.empty_like(ours)
-    for i in range(samples):
-        reference.reset()
-        theirs[i] = adapter.extract(reference)
-    low, high = (np.asarray(bound, np.float32) for bound in zip(*adapter.start_ranges, strict=True))
-    outside = [int(np.any((starts < low) | (starts > high), axis=-1).sum()) for starts in (ours, theirs)]
-    # Numbers that do not vary are compared by the range, which is then a point.
-    varying = [i for i, (a, b) in enumerate(adapter.start_ranges) if a < b]
-    p_values = [float(np.asarray(stats.ks_2samp(ours[:, i], theirs[:, i]))[1]) for i in varying]
-    return [
-        Check("starts: range", "outside", outside[0], 0, samples, note=f"reference: {outside[1]} outside"),
-        # One false alarm in ten thousand seeds: the smallest of several p-values is corrected for their number.
-        Check(
-            "starts: distribution",
-            "KS p-value",
-            min(1.0, min(p_values) * len(p_values)),
-            1e-4,
-            samples,
-            note=f"smallest of {len(p_values)} coordinates, corrected for their number",
-        ),
-    ]
-
-
-def _uniform(rng: np.random.Generator, samples: int, ranges: Sequence[tuple[float, float]]) -> np.ndarray:
-    """Draws f64[samples, k] uniformly, rounded to float32."""
-    low, high = zip(*ranges, strict=True)
-    return rng.uniform(low, high, (samples, len(ranges))).astype(np.float32).astype(np.float64)
-
-
-def _columns(state: Any) -> np.ndarray:
-    """Our State of scalars, batched, as f64[n, k]."""
-    return np.stack([np.asarray(leaf, np.float64) for leaf in state], -1)
-
-
-def _rows(cls: type) -> Callable[[np.ndarray], Any]:
-    """The inverse of `_columns`."""
-    return lambda states: cls(*jnp.asarray(states, jnp.float32).T)
-
-
-def _set_array(reference: Any, row: np.ndarray) -> None:
-    reference.state = row.copy()
-
-
-def _get_array(reference: Any) -> np.ndarray:
-    return np.asarray(reference.state, np.float64)
-
-
-# Everywhere below, states are drawn from a little beyond the region in which episodes live, so that each ending and
-# each clip is met many times, and continuous actions from half again their bounds.
-
-
-def _cartpole(gymnasium_id: str) -> Reference:
-    def inject(reference: Any, row: np.ndarray) -> None:
-        _set_array(reference, row)
-        # Gymnasium pays 0 instead of 1 for steps after an ending, and it remembers one.
-        reference.steps_beyond_terminated = None
-
-    def draw(rng: np.random.Generator, samples: int) -> tuple[np.ndarray, np.ndarray]:
-        return _uniform(rng, samples, [(-2.5, 2.5), (-4, 4), (-0.25, 0.25), (-4, 4)]), rng.integers(2, size=samples)
-
-    def margin(states: np.ndarray, actions: np.ndarray, following: np.ndarray) -> np.ndarray:
-        limits = cartpole.Params()
-        x, theta = np.abs(following[:, 0]), np.abs(following[:, 2])
-        return np.minimum(np.abs(x - limits.x_limit), np.abs(theta - limits.theta_limit))
-
-    return injection(
-        Injection(
-            gymnasium_id=gymnasium_id,
-            draw=draw,
-            inject=inject,
-            extract=_get_array,
-            to_state=_rows(cartpole.State),
-            from_state=_columns,
-            start_ranges=[(-0.05, 0.05)] * 4,
-            margin=margin,
-            tolerance=2e-6,
-            reward_tolerance=0.0,
-            edge=2e-6,
-        )
-    )
-
-
-def _acrobot() -> Reference:
-    def draw(rng: np.random.Generator, samples: int) -> tuple[np.ndarray, np.ndarray]:
-        ranges = [(-np.pi, np.pi)] * 2 + [(-4 * np.pi, 4 * np.pi), (-9 * np.pi, 9 * np.pi)]
-        return _uniform(rng, samples, ranges), rng.integers(3, size=samples)
-
-    def margin(states: np.ndarray, actions: np.ndarray, following: np.ndarray) -> np.ndarray:
-        return np.abs(-np.cos(following[:, 0]) - np.cos(following[:, 0] + following[:, 1]) - 1.0)
-
-    return injection(
-        Injection(
-            gymnasium_id="Acrobot-v1",
-            draw=draw,
-            inject=_set_array,
-            extract=lambda reference: np.asarray(reference.state, np.float64)[:4],
-            to_state=_rows(acrobot.State),
-            from_state=_columns,
-            start_ranges=[(-0.1, 0.1)] * 4,
-            margin=margin,
-            # At the highest velocities 0.2 s of Runge-Kutta amplify the rounding of the start by 10⁴: the reference
-            # itself moves as far when its input is moved by half a unit in the last place of float32.
-            tolerance=1e-2,
-            reward_tolerance=0.0,
-            edge=1e-3,
-            double_tolerance=1e-8,
-            angles=(0, 1),
-        )
-    )
-
-
-def _mountain_car(gymnasium_id: str, physics: mountain_car.Params, *, continuous: bool) -> Reference:
-    def draw(rng: np.random.Generator, samples: int) -> tuple[np.ndarray, np.ndarray]:
-        states = _uniform(rng, samples, [(-1.2, 0.6), (-0.07, 0.07)])
-        if continuous:
-            return states, _uniform(rng, samples, [(-1.5, 1.5)])
-        return states, rng.integers(3, size=samples)
-
-    def margin(states: np.ndarray, actions: np.ndarray, following: np.ndarray) -> np.ndarray:
-        throttle = np.clip(actions[:, 0], -1, 1) if continuous else actions - 1.0
-        velocity = states[:, 1] + throttle * physics.force - physics.gravity * np.cos(3 * states[:, 0])
-        landing = states[:, 0] + np.clip(velocity, -physics.max_speed, physics.max_speed)
-        # The wall is an edge for where the car would be without it; an arrival has two conditions.
-        goal = np.minimum(
-            np.abs(following[:, 0] - physics.goal_position), np.abs(following[:, 1] - physics.goal_velocity)
-        )
-        near_goal = np.where(following[:, 0] > physics.goal_position - 0.01, goal, np.inf)
-        return np.minimum(np.abs(landing - physics.min_position), near_goal)
-
-    return injection(
-        Injection(
-            gymnasium_id=gymnasium_id,
-            draw=draw,
-            inject=_set_array,
-            extract=_get_array,
-            to_state=_rows(mountain_car.State),
-            from_state=_columns,
-            start_ranges=[(-0.6, -0.4), (0.0, 0.0)],
-            margin=margin,
-            tolerance=5e-7,
-            reward_tolerance=1e-5 if continuous else 0.0,
-            edge=5e-7,
-            # Gymnasium rounds the state of the continuous version to float32 itself.
-            double_tolerance=1e-7 if continuous else 1e-10,
-        )
-    )
-
-
-def _pendulum() -> Reference:
-    def draw(rng: np.random.Generator, samples: int) -> tuple[np.ndarray, np.ndarray]:
-        # Angles are not wrapped by either side, so several turns away from upright count too.
-        states = _uniform(rng, samples, [(-4 * np.pi, 4 * np.pi), (-8, 8)])
-        return states, _uniform(rng, samples, [(-3, 3)])
-
-    return injection(
-        Injection(
-            gymnasium_id="Pendulum-v1",
-            draw=draw,
-            inject=_set_array,
-            extract=_get_array,
-            to_state=_rows(pendulum.State),
-            from_state=_columns,
-            start_ranges=[(-np.pi, np.pi), (-1.0, 1.0)],
-            margin=lambda states, actions, following: np.full(len(states), np.inf),
-            tolerance=5e-6,
-            reward_tolerance=2e-5,
-            edge=0.0,
-        )
-    )
-
-
-register("CartPole-v0", _cartpole("CartPole-v0"))
-register("CartPole-v1", _cartpole("CartPole-v1"))
-register("Acrobot-v1", _acrobot())
-register("MountainCar-v0", _mountain_car("MountainCar-v0", mountain_car.Params(), continuous=False))
-register(
-    "MountainCarContinuous-v0",
-    _mountain_car("MountainCarContinuous-v0", mountain_car.Params(force=0.0015, goal_position=0.45), continuous=True),
-)
-register("Pendulum-v1", _pendulum())
+_CLASSIC_CONTROL = "envs.interop.classic_control_parity"
+register("CartPole-v0", f"{_CLASSIC_CONTROL}:compare_cartpole_v0")
+register("CartPole-v1", f"{_CLASSIC_CONTROL}:compare_cartpole_v1")
+register("Acrobot-v1", f"{_CLASSIC_CONTROL}:compare_acrobot")
+register("MountainCar-v0", f"{_CLASSIC_CONTROL}:compare_mountain_car")
+register("MountainCarContinuous-v0", f"{_CLASSIC_CONTROL}:compare_mountain_car_continuous")
+register("Pendulum-v1", f"{_CLASSIC_CONTROL}:compare_pendulum")
+
+_MINATAR = "envs.interop.minatar_parity"
+register("Asterix-MinAtar", f"{_MINATAR}:compare_asterix", "minatar")
+register("Breakout-MinAtar", f"{_MINATAR}:compare_breakout", "minatar")
+register("Freeway-MinAtar", f"{_MINATAR}:compare_freeway", "minatar")
+register("Seaquest-MinAtar", f"{_MINATAR}:compare_seaquest", "minatar")
+register("SpaceInvaders-MinAtar", f"{_MINATAR}:compare_space_invaders", "minatar")
+
+_TOY_TEXT = "envs.interop.toy_text_parity"
+register("FrozenLake-v1", f"{_TOY_TEXT}:compare_frozen_lake")
+register("FrozenLake8x8-v1", f"{_TOY_TEXT}:compare_frozen_lake_8x8")
+register("CliffWalking-v1", f"{_TOY_TEXT}:compare_cliff_walking")
+register("CliffWalkingSlippery-v1", f"{_TOY_TEXT}:compare_cliff_walking_slippery")
+register("Taxi-v4", f"{_TOY_TEXT}:compare_taxi")
+register("Blackjack-v1", f"{_TOY_TEXT}:compare_blackjack")
 
 
 if __name__ == "__main__":

@@ -1,26 +1,35 @@
-"""10,000 injected states per environment against Gymnasium, and the reporting itself."""
+"""Classic control against Gymnasium, what every comparison shares, and the reporting itself."""
 
 import builtins
+import functools
 import importlib
 import math
 
 import numpy as np
 import pytest
 
+import envs
 from envs.classic_control import cartpole, mountain_car, pendulum
 from envs.errors import InputError
+from envs.interop import classic_control_parity
 from envs.interop import parity as module
-from envs.interop.parity import Check, ParityReport, markdown, parity, table
+from envs.interop.parity import Check, Episodes, ParityReport, markdown, parity, table
 
 CLASSIC = ["Acrobot-v1", "CartPole-v0", "CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"]
+SAMPLES = 2000
+
+
+@functools.cache
+def compared(name):
+    return parity(name, samples=SAMPLES)
 
 
 @pytest.mark.parametrize("name", [name for name in CLASSIC if name != "CartPole-v0"])
 def test_classic_control_equals_gymnasium(name):
-    report = parity(name)
-    assert report.samples == 10_000
+    report = compared(name)
     assert report.passed, [row for row in report.rows if not row.passed]
     rows = {row.quantity: row for row in report.rows}
+    assert rows["next state"].samples == rows["starts: range"].samples == SAMPLES
     # No tolerance was needed at any threshold, and no equation differs beyond float64 rounding.
     assert rows["terminated"].at_edge == rows["terminated, float64"].at_edge == 0
     limit = {"Acrobot-v1": 1e-9, "MountainCarContinuous-v0": 6.1e-8}.get(name, 1e-14)
@@ -29,9 +38,11 @@ def test_classic_control_equals_gymnasium(name):
 
 
 def test_the_short_version_of_cartpole():
-    report = parity("CartPole-v0")
-    assert report.passed
-    assert "200 steps" in next(row.note for row in report.rows if row.quantity == "time limit")
+    """The rest is CartPole-v1."""
+    spec, _ = module.gymnasium_reference("CartPole-v0")
+    check = module.same_time_limit(envs.make("CartPole-v0")[0], spec)
+    assert check.passed
+    assert check.note == "200 steps; reference 200"
 
 
 @pytest.mark.parametrize(
@@ -39,14 +50,14 @@ def test_the_short_version_of_cartpole():
     [
         (
             "CartPole-v1",
-            {"length": 0.5001, "start_range": 0.047},
+            {"length": 0.5001, "start_range": 0.04},
             {"next state", "observation", "starts: distribution"},
         ),
         ("MountainCar-v0", {"goal_position": 0.51}, {"terminated"}),
         (
             "Pendulum-v1",
-            {"torque_cost": 0.0011, "start_speed": 1.05, "max_steps": 199},
-            {"reward", "starts: range", "time limit"},
+            {"torque_cost": 0.0011, "start_speed": 1.05},
+            {"reward", "starts: range"},
         ),
     ],
 )
@@ -54,14 +65,14 @@ def test_small_differences_are_found(monkeypatch, name, changes, failing):
     """A comparison that could not fail would prove nothing. (In float64 the standard parameters are compared.)"""
     make = module.registry.make
     monkeypatch.setattr(module.registry, "make", lambda name: make(name, **changes))
-    report = parity(name)
+    report = parity(name, samples=SAMPLES)
     assert {row.quantity for row in report.rows if not row.passed} == failing
     assert not report.passed
 
 
 def test_a_wrong_equation_is_found_in_float64_too(monkeypatch):
     monkeypatch.setattr(pendulum.Params.__new__, "__defaults__", (10.001, *pendulum.Params.__new__.__defaults__[1:]))
-    report = parity("Pendulum-v1")
+    report = parity("Pendulum-v1", samples=SAMPLES)
     assert {row.quantity for row in report.rows if not row.passed} == {
         "next state",
         "observation",
@@ -69,22 +80,24 @@ def test_a_wrong_equation_is_found_in_float64_too(monkeypatch):
     }
 
 
-def test_different_spaces_are_found():
-    _, reference = module._build("CartPole-v1")
-    assert module._spaces(cartpole.CartPole(), reference).value == 0
-    assert module._spaces(pendulum.Pendulum(), reference).value == 2
-    _, reference = module._build("Acrobot-v1")
-    assert module._spaces(mountain_car.MountainCar(), reference).value == 1
+def test_different_spaces_and_time_limits_are_found():
+    _, reference = module.gymnasium_reference("CartPole-v1")
+    assert module.same_spaces(cartpole.CartPole(), reference).value == 0
+    assert module.same_spaces(pendulum.Pendulum(), reference).value == 2
+    spec, reference = module.gymnasium_reference("Acrobot-v1")
+    assert module.same_time_limit(cartpole.CartPole(), spec).value == 0
+    assert module.same_time_limit(mountain_car.MountainCar(), spec).value == 1
+    assert module.same_spaces(mountain_car.MountainCar(), reference).value == 1
 
 
 def test_disagreements_at_an_edge_are_counted_apart():
     ours, theirs = np.array([True, False, True, True]), np.array([True, True, False, True])
     edge = np.array([True, True, False, False])
-    check = module._flags("terminated", ours, theirs, edge)
+    check = classic_control_parity._flags("terminated", ours, theirs, edge)
     assert (check.value, check.at_edge, check.samples) == (1, 1, 4)
-    check = module._largest("next state", np.array([0.1, 5.0, 0.2, 0.3]), 1.0, edge)
+    check = classic_control_parity._largest("next state", np.array([0.1, 5.0, 0.2, 0.3]), 1.0, edge)
     assert (check.value, check.at_edge, check.passed) == (0.3, 1, True)
-    check = module._largest("next state", np.array([0.1, 0.2, 5.0, np.nan]), 1.0, edge)
+    check = classic_control_parity._largest("next state", np.array([0.1, 0.2, 5.0, np.nan]), 1.0, edge)
     assert math.isnan(check.value)
     assert not check.passed
 
@@ -157,6 +170,76 @@ def test_tables():
 
 
 def test_the_same_seed_gives_the_same_report():
-    first, again, other = (parity("MountainCar-v0", seed=seed) for seed in (4, 4, 5))
-    assert first == again
-    assert first.rows != other.rows
+    assert parity("CartPole-v1", samples=SAMPLES) == compared("CartPole-v1")
+    assert parity("CartPole-v1", samples=SAMPLES, seed=1).rows != compared("CartPole-v1").rows
+
+
+def test_random_episodes_of_another_pole_are_found():
+    env, params = envs.make("CartPole-v1", length=0.4)
+    rng = np.random.default_rng(0)
+    returns, lengths, mean = module.random_policy(env, params, module.gymnasium_play("CartPole-v1", rng), SAMPLES, rng)
+    assert not returns.passed
+    assert not lengths.passed
+    assert not mean.passed
+    assert returns.samples == SAMPLES
+    assert f"in {4 * SAMPLES:,}; reference" in returns.note
+    assert returns.note == lengths.note  # CartPole pays 1 for every step
+
+
+def test_random_episodes_of_given_probabilities():
+    """An upright pole falls soonest when it is always pushed to the same side: after 8 to 10 steps (Barto, 1983)."""
+    env, params = envs.make("CartPole-v1")
+    played = []
+
+    def play(actions):
+        played.append([next(actions) for _ in range(10)])
+        return 9.0, 20
+
+    _, lengths, _ = module.random_policy(
+        env, params, play, SAMPLES, np.random.default_rng(0), policy="right", weights=(0.0, 1.0)
+    )
+    assert np.all(np.array(played) == 1)
+    assert lengths.quantity == "right: lengths"
+    assert 9 < float(lengths.note.split()[1]) < 10
+
+
+def test_sums_that_only_rounding_tells_apart_are_one_value():
+    """Sums of 0.1 in float32 and in float64 are the same returns, and those of half a reward less are others."""
+    steps = np.random.default_rng(0).integers(1, 6, 4000)
+    theirs = Episodes(np.array([sum([0.1] * n) for n in steps]), steps)
+    single = np.array([np.add.accumulate(np.full(n, 0.1, np.float32))[-1] for n in steps])
+    assert np.any(single != theirs.returns)
+    assert [check.value for check in module.same_episodes("policy", Episodes(single, steps), theirs)[:2]] == [1, 1]
+    other, lengths, _ = module.same_episodes("policy", Episodes(single - np.float32(0.05), steps), theirs)
+    assert not other.passed
+    assert lengths.passed
+
+
+def test_means_of_rare_events():
+    """One in a thousand against none is chance, whatever the variance of the sample without any."""
+    rare = np.zeros(4000)
+    rare[:4] = 1
+    assert module.same_mean("goals", rare, np.zeros(1000)).value > 0.1
+    assert module.same_mean("goals", np.zeros(10), np.zeros(10)).value == 1
+    assert module.same_mean("goals", np.ones(10), np.zeros(10)).value < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("rows", "summary"),
+    [
+        (
+            [Check("reward", "max |error|", 3e-7, 1e-6, 9), Check("state", "max |error|", 1e-8, 1, 9)],
+            "max |error| 3e-07",
+        ),
+        ([Check("reward", "max |error|", 0.0, 0.0, 9), Check("starts", "KS p-value", 0.5, 0.1, 9)], "exact"),
+        ([Check("reward", "mismatches", 0, 0, 9)], "exact"),
+        ([Check("returns", "KS p-value", 0.5, 0.1, 9)], "same distributions"),
+        (
+            [Check("a", "median |error|", 0.1, 1, 9), Check("b", "max |error|", 0.2, 1, 9)],
+            "median |error| 0.1, max |error| 0.2",
+        ),
+        ([Check("reward", "mismatches", 1, 0, 9), Check("p", "KS p-value", 0.0, 0.1, 9)], "differs: reward, p"),
+    ],
+)
+def test_summary(rows, summary):
+    assert ParityReport("Some-v0", "package 1.2", 9, 0, tuple(rows)).summary == summary
