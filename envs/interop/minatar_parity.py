@@ -612,7 +612,7 @@ def replayed(env: Any, params: Any, adapter: Adapter, samples: int, rng: np.rand
 
 def _new(env: Any, adapter: Adapter) -> Any:
     """The original with the defaults of its own, and our option."""
-    return load("minatar", "interop").Environment(adapter.game, difficulty_ramping=getattr(env, "ramping", True))
+    return load("minatar", "test").Environment(adapter.game, difficulty_ramping=getattr(env, "ramping", True))
 
 
 def reference(adapter: Adapter, samples_per_episode: int) -> Reference:
