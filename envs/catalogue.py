@@ -21,6 +21,8 @@ register(
     random_start=True,
     rewards=(-1.0, 10.0),
 )
+register("FourRooms-v0", "envs.gridworld.four_rooms:FourRooms")
+register("FourRooms-RandomGoal-v0", "envs.gridworld.four_rooms:FourRooms", random_goal=True)
 register("GridWorld-3x3", "envs.gridworld.grid_world:GridWorld", rows=3, cols=3, rewards=(-1.0, 10.0))
 register("FrozenLake-v1", "envs.toy_text.frozen_lake:FrozenLake")
 register("FrozenLake8x8-v1", "envs.toy_text.frozen_lake:FrozenLake8x8")
@@ -41,6 +43,46 @@ register("ShortCorridor-v0", "envs.toy_text.short_corridor:ShortCorridor")
 register("ThreeState-v0", "envs.toy_text.three_state:ThreeState")
 register("Bandit-10", "envs.toy_text.bandit:Bandit")
 register("ContextualBandit-v0", "envs.toy_text.bandit:Bandit", contexts=5)
+for n in (5, 6, 8, 16):
+    register(f"MiniGrid-Empty-{n}x{n}-v0", "envs.gridworld.minigrid.empty:Empty", size=n, max_steps=4 * n * n)
+    register(f"MiniGrid-DoorKey-{n}x{n}-v0", "envs.gridworld.minigrid.door_key:DoorKey", size=n, max_steps=10 * n * n)
+for n in (5, 6):
+    register(
+        f"MiniGrid-Empty-Random-{n}x{n}-v0",
+        "envs.gridworld.minigrid.empty:Empty",
+        size=n,
+        random_start=True,
+        max_steps=4 * n * n,
+    )
+register("MiniGrid-FourRooms-v0", "envs.gridworld.minigrid.four_rooms:FourRooms")
+for name, rooms, n in (("N2-S4-v0", 2, 4), ("N4-S5-v1", 4, 5), ("N6-v0", 6, 10)):
+    register(
+        f"MiniGrid-MultiRoom-{name}",
+        "envs.gridworld.minigrid.multi_room:MultiRoom",
+        rooms=rooms,
+        max_room_size=n,
+        max_steps=20 * rooms,
+    )
+for n in (7, 9, 11, 13):
+    register(f"MiniGrid-MemoryS{n}-v0", "envs.gridworld.minigrid.memory:Memory", size=n, max_steps=5 * n * n)
+for n in (13, 17):
+    register(
+        f"MiniGrid-MemoryS{n}Random-v0",
+        "envs.gridworld.minigrid.memory:Memory",
+        size=n,
+        random_length=True,
+        max_steps=5 * n * n,
+    )
+register("MiniGrid-Unlock-v0", "envs.gridworld.minigrid.unlock:Unlock")
+register("MiniGrid-UnlockPickup-v0", "envs.gridworld.minigrid.unlock:UnlockPickup")
+for n, rooms in ((3, 1), (3, 2), (3, 3), (4, 3), (5, 3), (6, 3)):
+    register(
+        f"MiniGrid-KeyCorridorS{n}R{rooms}-v0",
+        "envs.gridworld.minigrid.key_corridor:KeyCorridor",
+        room_size=n,
+        rooms=rooms,
+        max_steps=30 * n * n,
+    )
 register("LunarLander-v3", "envs.box2d.lunar_lander:LunarLander")
 register("LunarLanderContinuous-v3", "envs.box2d.lunar_lander:LunarLander", continuous=True)
 register("Catch-bsuite", "envs.bsuite.catch:Catch")

@@ -1,0 +1,1 @@
+"""Navigation with a partial view, under the rules of Farama's MiniGrid."""
