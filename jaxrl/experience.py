@@ -48,7 +48,6 @@ class Source(NamedTuple):
 
 
 def make(
-    agent: str,
     env: Env,
     *,
     num_envs: int,
@@ -62,7 +61,6 @@ def make(
     """Binds the functions to an environment.
 
     Args:
-        agent: its name, for messages.
         env: the environment; actions Discrete or a Box.
         num_envs: environments stepped in parallel.
         rollout_length: steps in each of them per `collect`.
@@ -76,15 +74,14 @@ def make(
         InputError: sizes that cannot work together, or observations that cannot be normalised.
     """
     warmup_length = -(-warmup_steps // num_envs)
-    filled = warmup_length * num_envs
-    if not batch_size <= filled <= capacity:
+    if not 1 <= warmup_length * num_envs <= capacity:
         raise InputError(
-            f"{agent}: warmup_steps={warmup_steps} (whole rounds of {num_envs} environments) must lie between "
-            f"batch_size={batch_size} and replay_capacity={capacity}."
+            f"warmup_steps={warmup_steps} (whole rounds of {num_envs} environments) must be at least 1 and at most "
+            f"replay_capacity={capacity}."
         )
     observation_space, action_space = env.observation_space, env.action_space
     if not isinstance(action_space, Box | Discrete):
-        raise InputError(f"{agent} needs Box or Discrete actions; the environment has {action_space}.")
+        raise InputError(f"actions must be Box or Discrete; the environment has {action_space}.")
     if normalize_obs and not isinstance(observation_space, Box):
         raise InputError(f"normalize_obs needs Box observations; the environment has {observation_space}.")
     example = example_of(env)
@@ -146,4 +143,4 @@ def make(
         rows = jax.tree.map(lambda x: x.reshape(draws, batch_size, *x.shape[1:]), rows)
         return rows._replace(obs=normalized(experience, rows.obs), next_obs=normalized(experience, rows.next_obs))
 
-    return Source(init, collect, sample, in_env, filled)
+    return Source(init, collect, sample, in_env, warmup_length * num_envs)

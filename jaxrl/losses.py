@@ -245,6 +245,25 @@ def temperature(log_alpha: jax.Array, entropy: jax.Array, target_entropy: jax.Ar
     return jnp.exp(log_alpha) * jax.lax.stop_gradient(entropy - target_entropy)
 
 
+def quantile_regression(quantiles: jax.Array, target: jax.Array, delta: jax.Array | float = 1.0) -> jax.Array:
+    """The Huber quantile loss of every quantile m against every sample j, |τ_m − 1{u < 0}| huber(u)/δ, u = y_j − θ_m.
+
+    Dabney et al. 2018 (arXiv:1710.10044), eqs. 9 and 10, at the midpoints τ_m = (m − ½)/M.
+
+    Args:
+        quantiles: f32[..., M] estimates θ of the quantiles, in their order.
+        target: f32[..., J] samples of the distribution; no gradient goes through them.
+        delta: where the loss turns linear.
+
+    Returns:
+        f32[..., M, J]; QR-DQN sums over M and averages over J, TQC averages over both.
+    """
+    num = quantiles.shape[-1]
+    midpoints = (jnp.arange(num, dtype=quantiles.dtype) + 0.5) / num
+    error = jax.lax.stop_gradient(target)[..., None, :] - quantiles[..., None]
+    return jnp.abs(midpoints[:, None] - (error < 0)) * huber(error, delta) / delta
+
+
 def approx_kl(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:
     """One sample's estimate of KL(π_old ‖ π), unbiased and never negative, for actions drawn from π_old.
 

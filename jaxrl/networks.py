@@ -210,6 +210,18 @@ def q_network(
     return Network(network.init, apply)
 
 
+def ensemble(network: Network, num: int) -> Network:
+    """`num` independent copies of a network on the same inputs; params and outputs are [num, ...]."""
+
+    def init(key: jax.Array) -> Any:
+        return jax.vmap(network.init)(jax.random.split(key, num))
+
+    def apply(params: Any, *inputs: Any) -> Any:
+        return jax.vmap(lambda params: network.apply(params, *inputs))(params)
+
+    return Network(init, apply)
+
+
 def q_distribution(
     observation_space: spaces.Space,
     num_actions: int,

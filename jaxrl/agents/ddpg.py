@@ -172,7 +172,6 @@ def make(env: Env, config: Config = Config()) -> Agent:
     """
     nets = build(config, env.observation_space, env.action_space)
     source = experience.make(
-        "ddpg",
         env,
         num_envs=config.num_envs,
         rollout_length=config.rollout_length,

@@ -238,7 +238,7 @@ def update(
     target_entropy = hp.target_entropy * next_action.shape[-1]
     grad = jax.grad(losses.temperature)(learner.log_alpha, entropy, target_entropy)
     step, alpha_opt = opt.alpha.update(grad, learner.alpha_opt)
-    log_alpha = learner.log_alpha + step
+    log_alpha: Any = optax.apply_updates(learner.log_alpha, step)
 
     scalars = {
         "critic_loss": critic_values.mean(),
@@ -264,7 +264,6 @@ def make(env: Env, config: Config = Config()) -> Agent:
     nets = build(config, env.observation_space, env.action_space)
     no_noise = exploration.ou_init(require_bounded_box("sac", env.action_space).shape)
     source = experience.make(
-        "sac",
         env,
         num_envs=config.num_envs,
         rollout_length=config.rollout_length,

@@ -196,7 +196,6 @@ def make(env: Env, config: Config = Config()) -> Agent:
     nets = build(config, env.observation_space, env.action_space)
     no_noise = exploration.ou_init(require_bounded_box("td3", env.action_space).shape)
     source = experience.make(
-        "td3",
         env,
         num_envs=config.num_envs,
         rollout_length=config.rollout_length,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxrl import losses
+from jaxrl.distributions import Categorical
 
 
 def batch(seed=0, size=32, num_actions=5):
@@ -220,3 +221,42 @@ def test_categorical_target_carries_no_gradient():
     taken = np.eye(3, dtype=bool)[a]
     assert (np.abs(np.asarray(to_online)[taken]).max(-1) > 1e-3).all()
     assert not np.asarray(to_online)[~taken].any()
+
+
+def test_soft_value_and_temperature_by_hand():
+    """π = (¾, ¼), q = (2, 6): mean 3, entropy 0.56234; with α = 0.2 the value is 3.11247."""
+    policy, q = Categorical(jnp.log(jnp.array([0.75, 0.25]))), jnp.array([2.0, 6.0])
+    np.testing.assert_allclose(losses.soft_value(policy, q, 0.2), 3 + 0.2 * 0.562335, rtol=1e-5)
+    # The gradient to a logit z_a is π(a) (q(a) − α log π(a) − V), with the sign of what is above the value.
+    grad = jax.grad(lambda z, q, a: losses.soft_value(Categorical(z), q, a), (0, 1, 2))(policy.logits, q, 0.2)
+    above = 0.75 * (2 - 0.2 * np.log(0.75) - 3.112467)
+    np.testing.assert_allclose(grad[0], [above, -above], rtol=1e-4)
+    np.testing.assert_array_equal(grad[1], [0.0, 0.0])
+    assert float(grad[2]) == 0.0
+    # α = 0.2, entropy 0.7 against a target of −1: α (H − H̄) = 0.34, and so is its slope in log α.
+    value, slopes = jax.value_and_grad(losses.temperature, (0, 1, 2))(jnp.log(0.2), 0.7, -1.0)
+    np.testing.assert_allclose([value, *slopes], [0.34, 0.34, 0.0, 0.0], rtol=1e-6)
+
+
+def test_quantile_regression_by_hand():
+    """Two quantiles, at ¼ and ¾, against the samples −1 and 3."""
+    quantiles, target = jnp.array([0.0, 1.0]), jnp.array([-1.0, 3.0])
+    # Errors: −1, 3; −2, 2. Huber (δ = 1): ½, 2½; 1½, 1½. Weights: ¾, ¼; ¼, ¾.
+    np.testing.assert_allclose(losses.quantile_regression(quantiles, target), [[0.375, 0.625], [0.375, 1.125]])
+    np.testing.assert_allclose(
+        losses.quantile_regression(quantiles, target, 0.5), [[0.75 * 0.75, 0.25 * 2.75], [0.25 * 1.75, 0.75 * 1.75]]
+    )
+    grads = jax.grad(lambda q, y: losses.quantile_regression(q, y).sum(), (0, 1))(quantiles, target)
+    np.testing.assert_allclose(grads[0], [0.75 - 0.25, 0.25 - 0.75])
+    np.testing.assert_array_equal(grads[1], [0.0, 0.0])
+
+
+def test_quantile_regression_finds_the_quantiles_of_a_sample():
+    samples = jax.random.normal(jax.random.key(0), (2_000,))
+
+    def descend(quantiles, _):
+        loss = lambda q: losses.quantile_regression(q, samples, 0.01).mean(-1).sum()  # noqa: E731
+        return quantiles - 0.02 * jax.grad(loss)(quantiles), None
+
+    found, _ = jax.jit(lambda start: jax.lax.scan(descend, start, length=400))(jnp.zeros(4))
+    np.testing.assert_allclose(found, np.quantile(samples, [0.125, 0.375, 0.625, 0.875]), atol=0.05)

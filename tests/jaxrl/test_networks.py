@@ -130,3 +130,51 @@ def test_noise_has_a_gradient_in_means_and_sigmas():
     params = jax.jit(net.init)(jax.random.key(0))
     grads = jax.jit(jax.grad(lambda p: net.apply(p, jnp.ones((3, 2)), jax.random.key(5)).sum()))(params)
     assert all(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(grads))
+
+
+def test_critics_are_independent_functions_side_by_side():
+    """Each row of the batched network is the network of its own parameters; a subset of parameters is a subset."""
+    net = networks.critics(Box(-1, 1, (3,)), 2, 4, (8, 8), "relu", outputs=5, layer_norm=True)
+    params = jax.jit(net.init)(jax.random.key(0))
+    obs, action = jax.random.normal(jax.random.key(1), (6, 3)), jax.random.normal(jax.random.key(2), (6, 2))
+    out = net.apply(params, obs, action)
+    assert out.shape == (4, 6, 5)
+    assert len(np.unique(np.asarray(out)[:, 0, 0])) == 4
+    some = net.apply(jax.tree.map(lambda x: x[jnp.array([2, 0])], params), obs, action)
+    np.testing.assert_allclose(some, out[jnp.array([2, 0])], rtol=1e-5, atol=1e-6)
+    # By hand, the third of them.
+    x = np.concatenate([obs, action], 1).astype(np.float64)
+    layers = jax.tree.map(lambda leaf: np.asarray(leaf[2], np.float64), params)
+    mlp = layers["MLP_0"]
+    for i in range(2):
+        x = x @ mlp[f"Dense_{i}"]["kernel"] + mlp[f"Dense_{i}"]["bias"]
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+        x = np.maximum(x * mlp[f"LayerNorm_{i}"]["scale"] + mlp[f"LayerNorm_{i}"]["bias"], 0)
+    np.testing.assert_allclose(out[2], x @ layers["Dense_0"]["kernel"], rtol=1e-4, atol=1e-5)
+
+
+def test_ensemble_of_a_network():
+    one = networks.q_network(Box(-1, 1, (3,)), 2, "mlp", (8,), "relu")
+    net = networks.ensemble(one, 3)
+    params = jax.jit(net.init)(jax.random.key(0))
+    obs = jax.random.normal(jax.random.key(1), (5, 3))
+    for i, out in enumerate(net.apply(params, obs)):
+        np.testing.assert_allclose(out, one.apply(jax.tree.map(lambda x, i=i: x[i], params), obs), rtol=1e-5, atol=1e-6)
+    assert len(np.unique(np.asarray(net.apply(params, obs))[:, 0, 0])) == 3
+
+
+def test_policies_of_continuous_actions_stay_in_the_unit_box():
+    space = Box(-1, 1, (3,))
+    obs = 100 * jax.random.normal(jax.random.key(1), (64, 3))
+    sure = networks.deterministic_policy(space, 2, (8,), "relu")
+    action = sure.apply(jax.tree.map(lambda x: 50 * x, sure.init(jax.random.key(0))), obs)
+    assert action.shape == (64, 2)
+    assert 0.9 < float(jnp.abs(action).max()) <= 1
+    random = networks.squashed_policy(space, 2, (8,), "relu")
+    policy = random.apply(jax.tree.map(lambda x: 50 * x, random.init(jax.random.key(0))), obs)
+    assert policy.mean.shape == policy.std.shape == (64, 2)
+    np.testing.assert_allclose(jnp.log(policy.std).max(), 2.0, rtol=1e-6)
+    np.testing.assert_allclose(jnp.log(policy.std).min(), -20.0, rtol=1e-6)
+    x, log_prob = policy.sample_and_log_prob(jax.random.key(2))
+    assert float(jnp.abs(x).max()) <= 1
+    assert log_prob.shape == (64,)
