@@ -28,6 +28,7 @@ import numpy as np
 
 import envs
 from envs import episode, spaces
+from envs.wrappers import Wrapper
 from jaxrl.rollout import rollout
 from jaxrl.types import Policy
 
@@ -242,6 +243,18 @@ def measure(name: str, sizes: list[int]) -> dict[str, Any]:
     return entry
 
 
+def one_of_each_kind() -> list[str]:
+    """The first name of each class, wrappers counted: names that differ in options alone step alike."""
+    found: dict[tuple[type, ...], str] = {}
+    for name in envs.names():
+        env, kind = envs.make(name)[0], []
+        while isinstance(env, Wrapper):
+            kind.append(type(env))
+            env = env.env
+        found.setdefault((*kind, type(env)), name)
+    return sorted(found.values())
+
+
 def processor() -> str:
     """The processor's model as the system names it."""
     cpuinfo = Path("/proc/cpuinfo")
@@ -255,7 +268,7 @@ def processor() -> str:
 def main() -> None:
     """Measures what the command line asks for; environments that are in FILE already are measured anew."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--names", nargs="+", default=envs.names())
+    parser.add_argument("--names", nargs="+", default=one_of_each_kind())
     parser.add_argument("--num-envs", nargs="+", type=int, default=[1, 256, 4096])
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()

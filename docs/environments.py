@@ -127,8 +127,8 @@ def table() -> Iterator[str]:
         "*Steps/s* are random actions with auto-reset: medians of turns taken by all contenders in one run "
         f"(`python -m benchmarks.stepping`) on {machine['cores']} cores of {machine['device']}, "
         f"Python {machine['python']}, jax {machine['jax']}, gymnax {machine['gymnax']}; the original steps one "
-        "environment in a Python loop. Spread and compile times: benchmarks/results/stepping.json. The films show "
-        "uniformly random actions."
+        "environment in a Python loop. Names that differ in options alone are measured once. Spread and compile times: "
+        "benchmarks/results/stepping.json. The films show uniformly random actions."
     )
     for group, title in TITLES.items():
         members = [name for name in names if family(name) == group]
