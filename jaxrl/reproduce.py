@@ -259,13 +259,14 @@ def draw(outcome: Outcome, published: Mapping[str, Reference], path: Path, title
             axes.axhspan(
                 reference.value - reference.tolerance, reference.value + reference.tolerance, color="black", alpha=0.06
             )
-            axes.annotate(
-                f"{key}: {reference.value:g}",
-                (0.99, reference.value),
+            axes.annotate(  # in the margin, where it hides no curve
+                f"{reference.value:g}",
+                (1.005, reference.value),
                 xycoords=("axes fraction", "data"),
-                ha="right",
-                va="bottom",
-                fontsize=8,
+                ha="left",
+                va="center",
+                fontsize=7,
+                annotation_clip=False,
             )
         axes.set_title(panel.title, fontsize=11, loc="left")
         axes.set_xlabel(panel.x_label)
