@@ -76,7 +76,8 @@ class SimpleBandit(Env[State, Params]):
         """Pays."""
         del key, state
         new = State(jnp.asarray(action, jnp.int32))
-        return Step(jnp.ones(1, jnp.float32), new, params.reward[action].astype(jnp.float32), jnp.bool_(True), {})
+        reward = jnp.asarray(params.reward, jnp.float32)[action]
+        return Step(jnp.ones(1, jnp.float32), new, reward, jnp.bool_(True), {})
 
     def render(self, state: State, params: Params) -> np.ndarray:
         """A bar for each arm's reward, the last arm pulled in green."""

@@ -111,7 +111,7 @@ class DeepSea(Env[State, Params]):
     def transition(self, state: State, action: jax.Array, draws: Draws | None, params: Params) -> Step:
         """Dives one row, given the random decisions; None in the deterministic sea."""
         last = self.size - 1
-        right = action == params.right_action[state.row, state.column]
+        right = action == jnp.asarray(params.right_action)[state.row, state.column]
         reward = jnp.where(right, (state.column == last) - params.move_cost / self.size, 0.0)
         moves = right
         if draws is not None:

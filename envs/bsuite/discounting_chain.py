@@ -77,7 +77,7 @@ class DiscountingChain(Env[State, Params]):
         chain = jnp.where(state.t == 0, action, state.chain).astype(jnp.int32)
         new = State(chain, state.t + 1)
         paid = jnp.asarray(_DELAYS)[chain] == new.t
-        reward = jnp.where(paid, params.reward[chain], 0.0).astype(jnp.float32)
+        reward = jnp.where(paid, jnp.asarray(params.reward)[chain], 0.0).astype(jnp.float32)
         return Step(_observe(new), new, reward, new.t == _LENGTH, {})
 
     def render(self, state: State, params: Params) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Wrappers that change what is observed."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -127,7 +128,7 @@ class TransformObservation(Wrapper):
     """
 
     function: Callable[[Any], Any]
-    space: Space
+    space: Space = dataclasses.field(hash=False)  # a dict has no hash
 
     @property
     def observation_space(self) -> Space:

@@ -225,6 +225,7 @@ def halve(obs):
 
 
 def test_transform_observation():
+    assert hash(TransformObservation(Counter(), halve, {"a": Discrete(2)}))
     env = TransformObservation(Counter(), halve, Box(-100.0, 100.0, (1,)))
     first, ts, _ = play(env, [1, 2])
     np.testing.assert_array_equal(ts.next_obs[:, :, 0], first.obs[None, :, 0] + np.array([[0.5], [1.5]]))
