@@ -2,6 +2,9 @@
 
 Dyna-Q with 0, 5 and 50 planning steps after every real one; α = 0.1, γ = 0.95, ε = 0.1. Compared are the steps of the
 second, the fifth and the last episodes; the shortest way has 14. (The first episode is a random walk for all.)
+
+In episode 5 with 5 planning steps we need fewer steps than the 30 runs of the reference, whose mean a single
+straggler moves far; the episodes before and after agree.
 """
 
 import jax

@@ -18,6 +18,7 @@ import importlib.util
 import json
 import math
 import sys
+import textwrap
 import time
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -242,7 +243,7 @@ def draw(outcome: Outcome, published: Mapping[str, Reference], path: Path, title
     columns = min(count, 3)
     rows = -(-count // columns)
     figure = Figure(figsize=(5.6 * columns, 4.4 * rows), layout="constrained")
-    figure.suptitle(title, fontsize=13)
+    figure.suptitle(textwrap.fill(title, 62 * columns), fontsize=12)
     for index, panel in enumerate(outcome.panels):
         axes = figure.add_subplot(rows, columns, index + 1)
         for i, line in enumerate(panel.lines):
