@@ -129,9 +129,7 @@ def categorical_projection(
     return jnp.sum(share * probs[..., None, :], axis=-1)
 
 
-def categorical_q_learning(
-    logits_tm1: jax.Array,
-    a_tm1: jax.Array,
+def categorical_target(
     r_t: jax.Array | float,
     discount_t: jax.Array | float,
     logits_t: jax.Array,
@@ -139,29 +137,47 @@ def categorical_q_learning(
     v_min: jax.Array | float,
     v_max: jax.Array | float,
 ) -> jax.Array:
-    """C51's loss: the cross-entropy from the projected distribution of r + γ Z(s_t, a_t) to that of Z(s_tm1, a_tm1).
-
-    Bellemare, Dabney & Munos 2017 (arXiv:1707.06887), algorithm 1. Its gradient is that of the KL divergence.
+    """The distribution of r + γ Z(s_t, a_t), projected onto the values that Z has; without gradient.
 
     Args:
-        logits_tm1: f32[..., A, N] of the returns from the state acted in, on N values from v_min to v_max.
-        a_tm1: int[...] the action taken there.
-        r_t: f32[...] the reward that followed.
+        r_t: f32[...] the reward.
         discount_t: f32[...] γ(1 − terminated).
-        logits_t: f32[..., A, N] of the returns from the successor, usually from a target network.
-        a_t: int[...] the successor's action: greedy under those, or under the online network (double Q-learning).
+        logits_t: f32[..., A, N] of the returns from the successor, on N values evenly spaced from v_min to v_max.
+        a_t: int[...] the successor's action: greedy under those, or under another network (double Q-learning).
         v_min: the least return.
         v_max: the greatest.
 
     Returns:
-        f32[...] to be minimised; no gradient goes through the target.
+        f32[..., N] probabilities.
     """
     num_atoms = logits_t.shape[-1]
+    support = jnp.asarray(discount_t)[..., None] * jnp.linspace(v_min, v_max, num_atoms)
+    support = jnp.asarray(r_t)[..., None] + support
     probs_t = jax.nn.softmax(_at_action(logits_t, a_t), axis=-1)
-    atoms = jnp.linspace(v_min, v_max, num_atoms)
-    support = jnp.asarray(r_t)[..., None] + jnp.asarray(discount_t)[..., None] * atoms
-    target = jax.lax.stop_gradient(categorical_projection(probs_t, support, v_min, v_max, num_atoms))
-    return -jnp.sum(target * jax.nn.log_softmax(_at_action(logits_tm1, a_tm1), axis=-1), axis=-1)
+    return jax.lax.stop_gradient(categorical_projection(probs_t, support, v_min, v_max, num_atoms))
+
+
+def categorical_q_learning(logits_tm1: jax.Array, a_tm1: jax.Array, target: jax.Array) -> jax.Array:
+    """C51's loss, KL(target ‖ Z(s_tm1, a_tm1)) (Bellemare, Dabney & Munos 2017, arXiv:1707.06887, algorithm 1).
+
+    The paper writes the cross-entropy, which is larger by the target's entropy and has the same gradient. The
+    divergence is 0 where nothing is left to learn, so it can be a priority (Hessel et al. 2018).
+
+    Args:
+        logits_tm1: f32[..., A, N] of the returns from the state acted in.
+        a_tm1: int[...] the action taken there.
+        target: f32[..., N] from `categorical_target`.
+
+    Returns:
+        f32[...] to be minimised, in nats.
+    """
+    log_probs = jax.nn.log_softmax(_at_action(logits_tm1, a_tm1), axis=-1)
+    return jnp.sum(jax.scipy.special.xlogy(target, target) - target * log_probs, axis=-1)
+
+
+def categorical_mean(logits: jax.Array, v_min: jax.Array | float, v_max: jax.Array | float) -> jax.Array:
+    """The means f32[...] of categorical distributions f32[..., N] on values evenly spaced from v_min to v_max."""
+    return jnp.sum(jax.nn.softmax(logits, axis=-1) * jnp.linspace(v_min, v_max, logits.shape[-1]), axis=-1)
 
 
 def _at_action(values: jax.Array, action: jax.Array) -> jax.Array:

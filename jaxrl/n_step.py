@@ -39,8 +39,7 @@ def extend(window: Any, steps: Transition, gamma: jax.Array | float, n: int) -> 
     Raises:
         InputError: n is below 1, or an empty window is given fewer than n steps.
     """
-    if n < 1:
-        raise InputError(f"n_step={n} must be at least 1.")
+    _require_positive(n)
     if n == 1:
         return (), steps
     steps = steps._replace(extras=())
@@ -70,10 +69,21 @@ def extend(window: Any, steps: Transition, gamma: jax.Array | float, n: int) -> 
 
 
 def stored(example: Transition, n: int) -> Transition:
-    """The shapes of one transition that `extend` emits, given those of one step."""
-    return example if n == 1 else example._replace(extras=NStep(jax.ShapeDtypeStruct((), jnp.float32)))  # pyright: ignore
+    """The shapes of one transition that `extend` emits, given those of one step.
+
+    Raises:
+        InputError: n is below 1.
+    """
+    _require_positive(n)
+    discount: Any = jax.ShapeDtypeStruct((), jnp.float32)
+    return example if n == 1 else example._replace(extras=NStep(discount))
 
 
 def discount(batch: Transition, gamma: jax.Array | float) -> jax.Array:
     """The factor f32[...] of the value of next_obs in a target: γ(1 − terminated), or what `extend` stored."""
     return batch.extras.discount if isinstance(batch.extras, NStep) else gamma * (1.0 - batch.terminated)
+
+
+def _require_positive(n: int) -> None:
+    if n < 1:
+        raise InputError(f"n_step={n} must be at least 1.")

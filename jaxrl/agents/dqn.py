@@ -1,13 +1,21 @@
-"""Deep Q-network (Mnih et al. 2015), with double and dueling variants as branches of the configuration.
+"""Deep Q-network (Mnih et al. 2015), with the variants that keep its scalar values as branches of the configuration.
 
     L(θ) = E[ ℓ(r + γ (1 − terminated) max_a' Q_θ⁻(s', a') − Q_θ(s, a)) ]
 
-Double Q-learning (van Hasselt et al. 2016) selects a' with θ and values it with θ⁻; dueling networks (Wang et al.
-2016) split Q into a value and advantages. The target parameters θ⁻ are copied every `target_period` updates
-(`target_rate` 1), or follow softly at every update (`target_period` 1, `target_rate` τ). A transition cut by the time
-limit is bootstrapped like any other.
+The target parameters θ⁻ are copied every `target_period` updates (`target_rate` 1), or follow softly at every update
+(`target_period` 1, `target_rate` τ). A transition cut by the time limit is bootstrapped like any other. Variants:
 
-Deviation from the paper: Adam instead of RMSProp; the replay is filled by random actions in `init`.
+    double        a' is chosen with θ and valued with θ⁻ (van Hasselt et al. 2016, arXiv:1509.06461)
+    dueling       Q is split into a value and advantages (Wang et al. 2016, arXiv:1511.06581)
+    n_step        r is the discounted sum of n rewards, γ becomes γ^n (`jaxrl.n_step`)
+    prioritized   transitions are drawn by their TD errors (Schaul et al. 2016, arXiv:1511.05952)
+    munchausen    a softmax policy whose scaled log-probability joins the reward (Vieillard et al. 2020,
+                  arXiv:2007.14430)
+    noisy         the dense layers explore by noise of learnt size instead of ε (Fortunato et al. 2018,
+                  arXiv:1706.10295); evaluation uses the mean weights
+
+Deviations: Adam instead of RMSProp; the replay is filled by random actions in `init`; one noise for all environments of
+a step, and for all transitions of a batch, where the noisy paper has one environment.
 """
 
 from dataclasses import dataclass
@@ -17,13 +25,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from envs import episode, spaces
+from envs import episode
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
-from jaxrl import exploration, losses, networks, replay
+from jaxrl import exploration, losses, n_step, networks, replay
 from jaxrl.actions import require_discrete
-from jaxrl.rollout import rollout
+from jaxrl.rollout import example, rollout
 from jaxrl.types import Agent, Metrics, Policy, Transition
 
 
@@ -47,6 +55,14 @@ class Config:
     """Double Q-learning."""
     dueling: bool = False
     """Dueling network."""
+    n_step: int = 1
+    """Steps of reward in a target."""
+    prioritized: bool = False
+    """Prioritised replay."""
+    munchausen: bool = False
+    """Munchausen targets; not with `double`, which has no part in them, and for one step alone."""
+    noisy: bool = False
+    """Noisy dense layers; ε is then not used."""
     huber: bool = False
     """Huber loss (δ = 1) instead of the squared error."""
     torso: networks.Torso = "mlp"
@@ -74,8 +90,18 @@ class Hyperparams(NamedTuple):
     """Updates between two moves of the target parameters."""
     target_rate: float = 1.0
     """How far the target parameters move: 1 copies, a small τ follows softly."""
+    priority_alpha: float = 0.6
+    """How much priorities count in prioritised replay: 0 not at all, 1 in proportion."""
+    priority_beta: float = 0.4
+    """How much of the bias of prioritised replay is taken back at the start; all of it (1) at hp.total_steps."""
+    munchausen_alpha: float = 0.9
+    """How much of the scaled log-policy joins the reward."""
+    munchausen_tau: float = 0.03
+    """Temperature of the softmax policy, in units of value."""
+    munchausen_clip: float = -1.0
+    """The least that the scaled log-policy may be."""
     total_steps: float | None = None
-    """Environment steps that the schedule of ε refers to; the length of the run unless given."""
+    """Environment steps that the schedules of ε and β refer to; the length of the run unless given."""
 
 
 class Learner(NamedTuple):
@@ -95,14 +121,16 @@ class State(NamedTuple):
     env_params: Any
     learner: Learner
     episode: episode.EpisodeState  # [num_envs]
+    window: Any  # the last n_step − 1 steps, [n_step − 1, num_envs, ...]; () for one-step targets
     replay: Any
     env_steps: jax.Array  # i32[]
 
 
 def build(config: Config, observation_space: Space, num_actions: int) -> networks.Network:
-    """Builds the network of action values: apply(params, obs [..., *obs]) -> f32[..., A]."""
+    """Builds the network of action values: apply(params, obs [..., *obs]) -> f32[..., A]; noisy: see `networks`."""
     shape = (config.torso, config.hidden, config.activation)
-    return networks.q_network(observation_space, num_actions, *shape, dueling=config.dueling)
+    net = networks.q_network(observation_space, num_actions, *shape, dueling=config.dueling)
+    return networks.noisy(net) if config.noisy else net
 
 
 def optimizer(hp: Hyperparams) -> optax.GradientTransformation:
@@ -117,7 +145,13 @@ def init_learner(net: networks.Network, hp: Hyperparams, key: jax.Array) -> Lear
 
 
 def update(
-    config: Config, net: networks.Network, hp: Hyperparams, learner: Learner, batch: Transition, key: jax.Array
+    config: Config,
+    net: networks.Network,
+    hp: Hyperparams,
+    learner: Learner,
+    batch: Transition,
+    key: jax.Array,
+    weight: jax.Array | float = 1.0,
 ) -> tuple[Learner, dict[str, jax.Array]]:
     """One gradient step.
 
@@ -126,51 +160,62 @@ def update(
         net: from `build`.
         hp: hyper-parameters.
         learner: parameters, target and optimiser state.
-        batch: [batch, ...] transitions.
-        key: not used; here so that every agent's update can be called alike.
+        batch: [batch, ...] transitions, of one step or as `n_step.extend` makes them.
+        key: consumed by the noise of noisy layers.
+        weight: f32[batch] of each transition in the loss.
 
     Returns:
-        (learner, scalars).
+        (learner, diagnostics): scalars, and "td_error" f32[batch], the size of each transition's error.
     """
-    del key
-    discount_t = hp.gamma * (1.0 - batch.terminated)
-    q_t = net.apply(learner.target_params, batch.next_obs)
+    discount_t = n_step.discount(batch, hp.gamma)
+    key_online, key_target, key_selector = jax.random.split(key, 3)
 
-    def loss(params: Any) -> tuple[jax.Array, jax.Array]:
-        q_tm1 = net.apply(params, batch.obs)
-        if config.double:
-            selector = net.apply(params, batch.next_obs)
-            td = losses.double_q_learning(q_tm1, batch.action, batch.reward, discount_t, q_t, selector)
+    def values(params: Any, obs: Any, key: jax.Array) -> jax.Array:
+        return net.apply(params, obs, key) if config.noisy else net.apply(params, obs)
+
+    q_t = values(learner.target_params, batch.next_obs, key_target)
+
+    def loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        q_tm1 = values(params, batch.obs, key_online)
+        step = (q_tm1, batch.action, batch.reward, discount_t, q_t)
+        if config.munchausen:
+            target_q_tm1 = values(learner.target_params, batch.obs, key_target)
+            td = losses.munchausen_q_learning(
+                *step, target_q_tm1, hp.munchausen_alpha, hp.munchausen_tau, hp.munchausen_clip
+            )
+        elif config.double:
+            td = losses.double_q_learning(*step, values(params, batch.next_obs, key_selector))
         else:
-            td = losses.q_learning(q_tm1, batch.action, batch.reward, discount_t, q_t)
-        return (losses.huber(td) if config.huber else losses.squared(td)).mean(), q_tm1.mean()
+            td = losses.q_learning(*step)
+        each = losses.huber(td) if config.huber else losses.squared(td)
+        return (weight * each).mean(), (q_tm1.mean(), jnp.abs(td))
 
-    (value, q_mean), grads = jax.value_and_grad(loss, has_aux=True)(learner.params)
+    (value, (q_mean, td_error)), grads = jax.value_and_grad(loss, has_aux=True)(learner.params)
     step, opt_state = optimizer(hp).update(grads, learner.opt_state)
     params = optax.apply_updates(learner.params, step)
     updates = learner.updates + 1
     rate = jnp.where(updates % hp.target_period == 0, hp.target_rate, 0.0)
     target = optax.incremental_update(params, learner.target_params, rate)
-    scalars = {"loss": value, "q_mean": q_mean, "grad_norm": optax.tree.norm(grads)}
-    return Learner(params, target, opt_state, updates), scalars
+    diagnostics = {"loss": value, "q_mean": q_mean, "td_error": td_error, "grad_norm": optax.tree.norm(grads)}
+    return Learner(params, target, opt_state, updates), diagnostics
 
 
 def make(env: Env, config: Config = Config()) -> Agent:
     """Binds DQN to an environment with Discrete actions.
 
     Raises:
-        InputError: another action space, or sizes that cannot work together.
+        InputError: another action space, or sizes or variants that cannot work together.
     """
-    num_actions = require_discrete("dqn", env.action_space).n
-    steps_per_iteration = config.num_envs * config.rollout_length
-    warmup_length = -(-config.warmup_steps // config.num_envs)
-    if not config.batch_size <= warmup_length * config.num_envs <= config.replay_capacity:
-        raise InputError(
-            f"warmup_steps={config.warmup_steps} (whole rounds of {config.num_envs} environments) must lie between "
-            f"batch_size={config.batch_size} and replay_capacity={config.replay_capacity}."
-        )
+    num_envs, num_actions = config.num_envs, require_discrete("dqn", env.action_space).n
+    if config.munchausen and (config.double or config.n_step > 1):
+        raise InputError(f"munchausen goes with neither double={config.double} nor n_step={config.n_step} above 1.")
+    rounds = replay.warmup_rounds(config.warmup_steps, num_envs, config.batch_size, config.replay_capacity)
+    # The last n − 1 steps of the warm-up complete no transition yet.
+    warmup_length = rounds + config.n_step - 1
     net = build(config, env.observation_space, num_actions)
-    buffer = replay.make(config.replay_capacity, config.batch_size, _example(env))
+    make_replay = replay.prioritized.make if config.prioritized else replay.make
+    stored = n_step.stored(example(env), config.n_step)
+    buffer: Any = make_replay(config.replay_capacity, config.batch_size, stored)
 
     def policy(state: State) -> Policy:
         def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
@@ -180,26 +225,30 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return Policy(act)
 
     def exploring_policy(state: State) -> Policy:
-        hp = state.hp
+        params, hp = state.learner.params, state.hp
         horizon = hp.epsilon_fraction * exploration.horizon(hp.total_steps)
         epsilon = exploration.linear(hp.epsilon_start, hp.epsilon_end, horizon, state.env_steps)
 
         def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-            return exploration.epsilon_greedy(key, net.apply(state.learner.params, obs), epsilon), memory, ()
+            if config.noisy:
+                return jnp.argmax(net.apply(params, obs, key), -1), memory, ()
+            return exploration.epsilon_greedy(key, net.apply(params, obs), epsilon), memory, ()
 
         return Policy(act)
 
     def random_act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
         del obs
-        return jax.random.randint(key, (config.num_envs,), 0, num_actions), memory, ()
+        return jax.random.randint(key, (num_envs,), 0, num_actions), memory, ()
 
     def collect(state: State, policy: Policy, key: jax.Array, length: int) -> tuple[State, episode.EpisodeStats]:
         out = rollout(env, state.env_params, policy, state.episode, (), key, length)
-        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out.transitions)
+        window, transitions = n_step.extend(state.window, out.transitions, state.hp.gamma, config.n_step)
+        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), transitions)
         following = state._replace(
             episode=out.episode,
+            window=window,
             replay=buffer.add(state.replay, rows),
-            env_steps=state.env_steps + length * config.num_envs,
+            env_steps=state.env_steps + length * num_envs,
         )
         return following, out.stats
 
@@ -210,7 +259,8 @@ def make(env: Env, config: Config = Config()) -> Agent:
             hp=hp,
             env_params=env_params,
             learner=init_learner(net, hp, key_learner),
-            episode=episode.reset(env, env_params, key_episode, config.num_envs),
+            episode=episode.reset(env, env_params, key_episode, num_envs),
+            window=(),
             replay=buffer.init(),
             env_steps=jnp.int32(0),
         )
@@ -219,22 +269,25 @@ def make(env: Env, config: Config = Config()) -> Agent:
     def step(state: State) -> tuple[State, Metrics]:
         key, key_rollout, key_updates = jax.random.split(state.key, 3)
         state, stats = collect(state, exploring_policy(state), key_rollout, config.rollout_length)
+        hp = state.hp
 
-        def learn(learner: Learner, key: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
+        def learn(carry: tuple[Learner, Any], key: jax.Array) -> tuple[tuple[Learner, Any], dict[str, jax.Array]]:
+            learner, memory = carry
             key_sample, key_update = jax.random.split(key)
-            return update(config, net, state.hp, learner, buffer.sample(state.replay, key_sample), key_update)
+            drawn = buffer.sample(memory, key_sample)
+            if not config.prioritized:
+                learner, diagnostics = update(config, net, hp, learner, drawn, key_update)
+                return (learner, memory), diagnostics
+            beta = exploration.linear(hp.priority_beta, 1.0, exploration.horizon(hp.total_steps), state.env_steps)
+            weight = replay.prioritized.importance_weights(drawn.probability, beta)
+            learner, diagnostics = update(config, net, hp, learner, drawn.transitions, key_update, weight)
+            memory = buffer.update_priorities(memory, drawn.index, diagnostics["td_error"], hp.priority_alpha)
+            return (learner, memory), diagnostics
 
-        learner, scalars = jax.lax.scan(learn, state.learner, jax.random.split(key_updates, config.num_updates))
-        return state._replace(key=key, learner=learner), Metrics(stats, jax.tree.map(jnp.mean, scalars))
+        keys = jax.random.split(key_updates, config.num_updates)
+        (learner, memory), diagnostics = jax.lax.scan(learn, (state.learner, state.replay), keys)
+        following = state._replace(key=key, learner=learner, replay=memory)
+        return following, Metrics(stats, jax.tree.map(jnp.mean, diagnostics))
 
-    warmup_steps = warmup_length * config.num_envs
-    return Agent(init, step, policy, steps_per_iteration, warmup_steps, "dqn", env, config)
-
-
-def _example(env: Env) -> Transition:
-    """The shapes of one stored transition."""
-    scalar: Any = jax.ShapeDtypeStruct((), jnp.float32)
-    flag: Any = jax.ShapeDtypeStruct((), jnp.bool_)
-    obs = jax.eval_shape(lambda: spaces.sample(env.observation_space, jax.random.key(0)))
-    action = jax.ShapeDtypeStruct((), jnp.int32)
-    return Transition(obs, action, scalar, flag, flag, obs, ())
+    steps_per_iteration = num_envs * config.rollout_length
+    return Agent(init, step, policy, steps_per_iteration, warmup_length * num_envs, "dqn", env, config)

@@ -196,24 +196,48 @@ def test_categorical_losses_agree_with_rlax(rlax):
     def greedy(logits):
         return jnp.argmax(jax.nn.softmax(logits) @ atoms, -1)
 
-    fn = jax.jit(losses.categorical_q_learning)
+    @jax.jit
+    def loss(online, a, r, discount, target, a_t):
+        """The cross-entropy: the divergence and the target's entropy."""
+        to = losses.categorical_target(r, discount, target, a_t, -4.0, 6.0)
+        return losses.categorical_q_learning(online, a, to) - jax.scipy.special.xlogy(to, to).sum(-1)
+
     axes = (None, 0, 0, 0, 0, None, 0)
     single = jax.jit(jax.vmap(rlax.categorical_q_learning, in_axes=axes))
     want = single(atoms, online, a, r, discount, atoms, target)
-    np.testing.assert_allclose(fn(online, a, r, discount, target, greedy(target), -4.0, 6.0), want, rtol=2e-4)
+    np.testing.assert_allclose(loss(online, a, r, discount, target, greedy(target)), want, rtol=2e-4)
     q = jax.nn.softmax(selector) @ atoms
     double = jax.jit(jax.vmap(rlax.categorical_double_q_learning, in_axes=(*axes, 0)))
     want = double(atoms, online, a, r, discount, atoms, target, q)
-    np.testing.assert_allclose(fn(online, a, r, discount, target, greedy(selector), -4.0, 6.0), want, rtol=2e-4)
+    np.testing.assert_allclose(loss(online, a, r, discount, target, greedy(selector)), want, rtol=2e-4)
     folded = [x.reshape(4, 8, *x.shape[1:]) for x in (online, a, r, discount, target, greedy(selector))]
-    np.testing.assert_allclose(fn(*folded, -4.0, 6.0).ravel(), want, rtol=2e-4)
+    np.testing.assert_allclose(loss(*folded).ravel(), want, rtol=2e-4)
 
 
-def test_categorical_target_carries_no_gradient():
+def test_categorical_q_learning_by_hand():
+    """Values 0, 1, 2; Z(s') is ½ on 0 and ½ on 2. r = 1, γ = ½: ½ on 1 and ½ on 2, and at the end of the MDP 1 on 1."""
+    logits_t = jnp.log(jnp.array([[1.0, 1e-20, 1e-20], [0.5, 1e-20, 0.5]]))
+    logits_tm1 = jnp.log(jnp.array([[0.2, 0.2, 0.6], [0.9, 0.05, 0.05]]))
+
+    def both(discount, a_t):
+        target = losses.categorical_target(1.0, discount, logits_t, jnp.int32(a_t), 0.0, 2.0)
+        return target, losses.categorical_q_learning(logits_tm1, jnp.int32(0), target)
+
+    target, loss = both(0.5, 1)
+    np.testing.assert_allclose(target, [0.0, 0.5, 0.5], atol=1e-6)
+    np.testing.assert_allclose(loss, 0.5 * np.log(0.5 / 0.2) + 0.5 * np.log(0.5 / 0.6), rtol=1e-5)
+    target, loss = both(0.0, 1)
+    np.testing.assert_allclose(target, [0.0, 1.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(loss, -np.log(0.2), rtol=1e-5)
+    np.testing.assert_allclose(losses.categorical_mean(logits_t, 0.0, 2.0), [0.0, 1.0], atol=1e-6)
+
+
+def test_categorical_loss_is_zero_where_it_is_learnt_and_moves_the_action_taken_alone():
     online, target, _, a, r, discount, _ = categorical_batch(size=4)
 
     def loss(online, r, target):
-        return losses.categorical_q_learning(online, a, r, discount, target, a, -4.0, 6.0).sum()
+        to = losses.categorical_target(r, discount, target, a, -4.0, 6.0)
+        return losses.categorical_q_learning(online, a, to).sum()
 
     to_online, to_r, to_target = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(online, r, target)
     assert not to_r.any()
@@ -221,6 +245,8 @@ def test_categorical_target_carries_no_gradient():
     taken = np.eye(3, dtype=bool)[a]
     assert (np.abs(np.asarray(to_online)[taken]).max(-1) > 1e-3).all()
     assert not np.asarray(to_online)[~taken].any()
+    probs = jax.nn.softmax(online[np.arange(4), a])
+    np.testing.assert_allclose(losses.categorical_q_learning(online, a, probs), 0.0, atol=1e-5)
 
 
 def test_soft_value_and_temperature_by_hand():
