@@ -28,6 +28,8 @@ from envs.drawing import Canvas
 from envs.errors import InputError
 from envs.spaces import Discrete, Space
 
+_FEW = 32  # entries up to which comparing with all of them beats a binary search
+
 
 class Tables(NamedTuple):
     """A finite MDP: S states, A actions, and K outcomes of each. Outcomes may coincide or have probability 0."""
@@ -337,13 +339,16 @@ def reachable(tables: Tables) -> np.ndarray:
 
 
 def draw(key: jax.Array, probability: jax.Array) -> jax.Array:
-    """Draws an index of `probability`, f32[K], from one uniform number of 23 bits; returns i32[].
+    """Draws an index of `probability`, f32[K], from one random number of 24 bits; returns i32[].
 
-    An entry of probability 0 is never drawn, whatever the sum of the others rounds to.
+    Probabilities are rounded to multiples of 2^-24, whose sums are exact: an entry of probability 0 is never drawn.
     """
-    below = jnp.cumsum(probability) - probability
-    possible = (below <= jax.random.uniform(key)) & (probability > 0)
-    return jnp.max(jnp.where(possible, jnp.arange(probability.shape[0], dtype=jnp.int32), 0))
+    ends = jnp.cumsum(jnp.round(probability * 2.0**24).astype(jnp.int32))
+    word = (jax.random.bits(key, (), jnp.uint32) >> 8).astype(jnp.int32)
+    # The rounded probabilities may add up to a little less than 2^24.
+    word = jnp.minimum(word, ends[-1] - 1)
+    method = "compare_all" if probability.shape[0] <= _FEW else "scan_unrolled"
+    return jnp.searchsorted(ends, word, side="right", method=method).astype(jnp.int32)
 
 
 def _typed(outcome: Outcome) -> Outcome:

@@ -36,6 +36,8 @@ LAKE_8X8 = (
     "FFFHFFFG",
 )
 
+_ATTEMPTS = 10_000  # maps that random_map draws before it gives up
+
 
 class Params(NamedTuple):
     """How slippery the ice is, and what cells are worth."""
@@ -139,12 +141,12 @@ def random_map(size: int = 8, p: float = 0.8, seed: int | None = None) -> tuple[
     if size < 2 or not 0 < p <= 1:
         raise InputError(f"size={size} must be at least 2, and p={p} above 0 and at most 1.")
     rng = np.random.default_rng(seed)
-    for _ in range(10_000):
+    for _ in range(_ATTEMPTS):
         cells = rng.choice(["F", "H"], (size, size), p=[p, 1 - p])
         cells[0, 0], cells[-1, -1] = "S", "G"
         if _crossable(cells != "H"):
             return tuple("".join(row) for row in cells)
-    raise InputError(f"none of 10,000 maps with size={size} and p={p} had a path: use a larger p.")
+    raise InputError(f"none of {_ATTEMPTS} maps with size={size} and p={p} had a path: use a larger p.")
 
 
 def _crossable(free: np.ndarray) -> bool:

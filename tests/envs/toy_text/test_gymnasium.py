@@ -35,7 +35,7 @@ def passed(checks):
     ],
 )
 def test_parity(name):
-    result = report(name, samples=2000)
+    result = report(name, samples=1000)
     assert result.passed, [row for row in result.rows if not row.passed]
 
 
@@ -127,14 +127,15 @@ def test_random_maps_are_gymnasium_s(seed):
         assert frozen_lake.random_map(size, p, seed) == tuple(generate_random_map(size, p, seed))
 
 
-def test_bad_lakes():
+def test_bad_lakes(monkeypatch):
     for desc in (("SF", "G"), ("SX", "FG"), ("FF", "FG")):
         with pytest.raises(InputError, match="desc="):
             frozen_lake.FrozenLake(desc=desc)
     for size, p in ((1, 0.5), (4, 1.5), (4, 0.0)):
         with pytest.raises(InputError, match="size="):
             frozen_lake.random_map(size, p)
-    with pytest.raises(InputError, match="larger p"):
+    monkeypatch.setattr(frozen_lake, "_ATTEMPTS", 100)
+    with pytest.raises(InputError, match="none of 100 maps"):
         frozen_lake.random_map(4, 0.03, seed=0)
 
 
