@@ -69,13 +69,12 @@ class ParityReport:
         failed = [row.quantity for row in self.rows if not row.passed]
         if failed:
             return "differs: " + ", ".join(failed)
-        worst: dict[str, float] = {}
-        for row in self.rows:
-            if row.measure.endswith("|error|"):
-                worst[row.measure] = max(worst.get(row.measure, 0.0), row.value)
-        if any(worst.values()):
-            return ", ".join(f"{measure} {value:.2g}" for measure, value in worst.items())
-        if worst or any(row.measure == "mismatches" for row in self.rows):
+        errors = [row for row in self.rows if row.measure.endswith("|error|")]
+        worst = max(errors, key=lambda row: row.value, default=None)
+        if worst is not None and worst.value > 0:
+            where = f" ({worst.quantity})" if any(row.measure != worst.measure for row in errors) else ""
+            return f"{worst.measure} {worst.value:.2g}{where}"
+        if errors or any(row.measure == "mismatches" for row in self.rows):
             return "exact"
         return "same distributions"
 
@@ -163,8 +162,8 @@ def markdown(reports: Sequence[ParityReport]) -> str:
         "",
         "A p-value is the probability of a difference as large as the one seen, or larger, if both sides have the same",
         "distribution (KS: two-sample Kolmogorov-Smirnov; z: difference of the means in standard errors). Below 0.0001",
-        "it is a failure. KS values are upper bounds where numbers are tied, as lengths and scores are. Means are given",
-        "with their standard errors.",
+        "it is a failure. KS values are upper bounds where numbers are tied, as lengths and scores are. Of means the",
+        "standard errors are given.",
         "",
         f"Measured with Python {python}, jax {version('jax')}, NumPy {version('numpy')}, backend"
         f" {jax.default_backend()}, by `python -m envs.interop.parity`; one environment alone: `jaxrl parity NAME`.",
@@ -186,15 +185,18 @@ def markdown(reports: Sequence[ParityReport]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def gymnasium_reference(gymnasium_id: str) -> tuple[Any, Any]:
+def gymnasium_reference(gymnasium_id: str, **options: Any) -> tuple[Any, Any]:
     """Returns (spec, bare environment): without wrappers, whose checks forbid steps from states never reset to.
+
+    Args:
+        options: arguments of the environment beside those that its id fixes.
 
     Raises:
         InputError: Gymnasium is not installed.
     """
     spec = load("gymnasium", "interop").spec(gymnasium_id)
     creator = load("gymnasium.envs.registration", "interop").load_env_creator(spec.entry_point)
-    return spec, creator(**spec.kwargs)
+    return spec, creator(**spec.kwargs | options)
 
 
 def same_time_limit(env: Env, spec: Any) -> Check:
@@ -399,6 +401,10 @@ register("Acrobot-v1", f"{_CLASSIC_CONTROL}:compare_acrobot")
 register("MountainCar-v0", f"{_CLASSIC_CONTROL}:compare_mountain_car")
 register("MountainCarContinuous-v0", f"{_CLASSIC_CONTROL}:compare_mountain_car_continuous")
 register("Pendulum-v1", f"{_CLASSIC_CONTROL}:compare_pendulum")
+
+_BOX2D = "envs.interop.box2d_parity"
+register("LunarLander-v3", f"{_BOX2D}:compare_lunar_lander")
+register("LunarLanderContinuous-v3", f"{_BOX2D}:compare_lunar_lander")
 
 _MINATAR = "envs.interop.minatar_parity"
 register("Asterix-MinAtar", f"{_MINATAR}:compare_asterix", "minatar")

@@ -236,7 +236,7 @@ def test_means_of_rare_events():
         ([Check("returns", "KS p-value", 0.5, 0.1, 9)], "same distributions"),
         (
             [Check("a", "median |error|", 0.1, 1, 9), Check("b", "max |error|", 0.2, 1, 9)],
-            "median |error| 0.1, max |error| 0.2",
+            "max |error| 0.2 (b)",
         ),
         ([Check("reward", "mismatches", 1, 0, 9), Check("p", "KS p-value", 0.0, 0.1, 9)], "differs: reward, p"),
     ],
