@@ -282,7 +282,7 @@ def test_quantile_regression_finds_the_quantiles_of_a_sample():
 
     def descend(quantiles, _):
         loss = lambda q: losses.quantile_regression(q, samples, 0.01).mean(-1).sum()  # noqa: E731
-        return quantiles - 0.02 * jax.grad(loss)(quantiles), None
+        return quantiles - 0.1 * jax.grad(loss)(quantiles), None
 
     found, _ = jax.jit(lambda start: jax.lax.scan(descend, start, length=400))(jnp.zeros(4))
     np.testing.assert_allclose(found, np.quantile(samples, [0.125, 0.375, 0.625, 0.875]), atol=0.05)
