@@ -29,6 +29,7 @@ def run(quick: bool) -> Outcome:
         "success",
         [Line("ours", curves["env_step"].values, success)],
         ["lab-lake"],
+        (0.0, 1.05),
     )
     episodes = float(curves["training_episodes"].sum("env_step").mean())
     return Outcome({"lab-lake": success[:, -1]}, [panel], {"seeds": list(seeds), "steps": STEPS, "episodes": episodes})
