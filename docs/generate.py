@@ -1,4 +1,4 @@
-"""Generates the picture of the layers. The parity tables come from `python -m envs.interop.parity`."""
+"""Generates the picture of the layers and the page of reproductions. docs/environments.py makes the environments'."""
 
 from pathlib import Path
 
@@ -6,11 +6,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from jaxrl import reproduce
+
 DOCS = Path(__file__).parent
 
 # (title, what is in it), from the top down; each layer imports only from those below it.
 LAYERS = [
-    ("command line", "jaxrl.cli  ·  jaxrl.film  ·  jaxrl.gymnasium_check", "#dbe7f5"),
+    ("command line", "jaxrl.cli  ·  film  ·  gymnasium_check  ·  reproduce (experiments/*.py)", "#dbe7f5"),
     ("runs by name", "jaxrl.runs: config.json and everything built from it; knows the registry", "#dbe7f5"),
     (
         "host drivers",
@@ -18,7 +20,7 @@ LAYERS = [
         "#dcefdc",
     ),
     ("pure training", "jaxrl.train (run, make_train)  ·  jaxrl.evaluate  ·  jaxrl.placement", "#fdf0d0"),
-    ("agents", "jaxrl.agents.*: one algorithm each, none imports another", "#fdf0d0"),
+    ("agents, planners", "jaxrl.agents.*: one algorithm each, none imports another  ·  jaxrl.planners.*", "#fdf0d0"),
     (
         "shared rooms",
         "types  ·  rollout  ·  returns  ·  losses  ·  distributions\n"
@@ -27,7 +29,8 @@ LAYERS = [
     ),
     (
         "environments",
-        "envs.classic_control  ·  gridworld  ·  minatar  ·  box2d  ·  probes  ·  registry  ·  interop",
+        "envs.classic_control  ·  toy_text  ·  gridworld  ·  procgen  ·  bsuite  ·  minatar  ·  box2d  ·  pixels\n"
+        "wrappers  ·  tabular  ·  probes  ·  registry  ·  interop",
         "#f6dfd8",
     ),
     (
@@ -68,3 +71,4 @@ def draw_layers(path: Path) -> None:
 
 if __name__ == "__main__":
     draw_layers(DOCS / "layers.png")
+    (DOCS / "reproductions.md").write_text(reproduce.page(reproduce.experiments()))
