@@ -5,6 +5,7 @@ values and policies. Weights are orthogonal, drawn without any LAPACK call: see 
 into one that explores by the noise of its weights.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -91,6 +92,51 @@ class MLP(nn.Module):
         return x
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Convolution without padding: f32[N, H, W, C], f32[k, k, C, F] -> f32[N, H', W', F].
+
+    Its gradients are convolutions in the same order of axes. Those that JAX derives have their axes permuted, which
+    XLA's CPU backend undoes only outside of loops: inside `lax.scan` it runs them as plain loops, 20 times slower
+    (jaxlib 0.10.2, gradient of the DQN network). Like every `custom_vjp`, it has no forward-mode derivative.
+    """
+    return _convolution(x, kernel, window_strides=(stride, stride), padding="VALID")
+
+
+_convolution = functools.partial(jax.lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _convolve_forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return convolve(x, kernel, stride), (x, kernel)
+
+
+def _convolve_backward(
+    stride: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    # Rows and columns at the end that no window covers.
+    rest = [x.shape[i] - (gradient.shape[i] - 1) * stride - kernel.shape[i - 1] for i in (1, 2)]
+    reach = [kernel.shape[i] - 1 for i in (0, 1)]
+    by_x = _convolution(
+        gradient,
+        kernel[::-1, ::-1].transpose(0, 1, 3, 2),
+        window_strides=(1, 1),
+        padding=[(r, r + more) for r, more in zip(reach, rest, strict=True)],
+        lhs_dilation=(stride, stride),
+    )
+    by_kernel = _convolution(
+        x.transpose(3, 1, 2, 0),
+        gradient.transpose(1, 2, 0, 3),
+        window_strides=(1, 1),
+        padding=[(0, -more) for more in rest],
+        rhs_dilation=(stride, stride),
+    )
+    return by_x, by_kernel.transpose(1, 2, 0, 3)
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
 class CNN(nn.Module):
     """Convolutions (features, kernel, stride) with ReLU, flattened, then dense layers."""
 
@@ -104,10 +150,15 @@ class CNN(nn.Module):
         batch = x.shape[:-3]
         x = x.reshape(-1, *x.shape[-3:])
         for features, kernel, stride in self.convolutions:
-            x = nn.Conv(
-                features, (kernel, kernel), (stride, stride), padding="VALID", kernel_init=orthogonal(2.0**0.5)
-            )(x)
-            x = nn.relu(x)
+            layer = nn.Conv(
+                features,
+                (kernel, kernel),
+                (stride, stride),
+                padding="VALID",
+                kernel_init=orthogonal(2.0**0.5),
+                conv_general_dilated=lambda x, weights, strides, *_, **__: convolve(x, weights, strides[0]),
+            )
+            x = nn.relu(layer(x))
         x = x.reshape(*batch, -1)
         return MLP(self.hidden, self.activation)(x)
 

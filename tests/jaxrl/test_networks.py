@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,46 @@ def test_leading_axes(space, kind):
     for batch in ((), (3,), (2, 3)):
         obs = jax.ShapeDtypeStruct((*batch, *space.shape), space.dtype)
         assert jax.eval_shape(net.apply, params, obs).shape == (*batch, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride"), [((9, 9), 3, 1), ((11, 13), 4, 3), ((12, 8), 4, 2), ((7, 9), 2, 3)]
+)
+def test_gradients_of_a_convolution(size, kernel, stride):
+    """Against those that JAX derives, also where windows leave rows or columns over or between them."""
+    x = jax.random.normal(jax.random.key(0), (5, *size, 3))
+    weights = jax.random.normal(jax.random.key(1), (kernel, kernel, 3, 4))
+
+    def plain(x, weights, stride):
+        axes = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, weights, (stride, stride), "VALID", dimension_numbers=axes)
+
+    ours, theirs = (
+        jax.jit(jax.value_and_grad(lambda x, w, f=f: jnp.sin(f(x, w, stride)).sum(), (0, 1)))(x, weights)
+        for f in (networks.convolve, plain)
+    )
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("lanes", [None, 3])
+def test_convolutions_in_a_loop_keep_the_order_of_axes_that_is_fast_on_cpu(lanes):
+    net = networks.q_network(Box(0, 255, (84, 84, 4), np.uint8), 3, "nature_cnn", (16,), "relu")
+
+    def train(params, obs):
+        def step(params, _):
+            return jax.tree.map(jnp.subtract, params, jax.grad(lambda p: net.apply(p, obs).sum())(params)), ()
+
+        return jax.lax.scan(step, params, length=2)[0]
+
+    example = (jax.eval_shape(net.init, jax.random.key(0)), jax.ShapeDtypeStruct((2, 84, 84, 4), np.uint8))
+    if lanes:
+        train = jax.vmap(train)
+        example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((lanes, *leaf.shape), leaf.dtype), example)
+    program = jax.jit(train).lower(*example).compile().as_text()
+    orders = re.findall(r" convolution\(.*dim_labels=(\w+->\w+)", program)
+    assert len(orders) == 8  # three layers: forwards, by the weights, and by the input of all but the first
+    assert set(orders) == {"b01f_01io->b01f"}
 
 
 def test_encode():
