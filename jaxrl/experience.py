@@ -15,6 +15,7 @@ from envs.base import Env
 from envs.episode import EpisodeState, EpisodeStats
 from envs.errors import InputError
 from envs.spaces import Box, Discrete
+from jaxrl import n_step as n_steps
 from jaxrl import normalize, replay
 from jaxrl.actions import unit_box
 from jaxrl.rollout import example as example_of
@@ -27,6 +28,7 @@ class Experience(NamedTuple):
 
     episode: EpisodeState  # [num_envs, ...]
     memory: Any  # [num_envs, ...] of the exploring policy
+    window: Any  # [n_step − 1, num_envs, ...] the steps whose transitions are not complete; () for one-step transitions
     replay: Any  # jaxrl.replay.uniform.ReplayState
     obs_moments: Any  # normalize.Moments, or () where observations are not normalised
     env_steps: jax.Array  # i32[]
@@ -36,9 +38,9 @@ class Source(NamedTuple):
     """Four pure functions over an Experience; they close over an environment and sizes."""
 
     init: Callable[..., Experience]
-    """(key, env_params, memory=()) -> Experience, filled by uniformly random actions; memory: of one environment."""
-    collect: Callable[[Experience, Any, Policy, jax.Array], tuple[Experience, EpisodeStats]]
-    """(experience, env_params, policy, key) -> (experience, finished episodes): rollout_length steps, remembered."""
+    """(key, env_params, gamma, memory=()) -> Experience, filled by random actions; memory: of one environment."""
+    collect: Callable[[Experience, Any, Any, Policy, jax.Array], tuple[Experience, EpisodeStats]]
+    """(experience, env_params, gamma, policy, key) -> (experience, finished episodes): rollout_length steps."""
     sample: Callable[[Experience, jax.Array], Transition]
     """(experience, key) -> transitions [draws, batch_size, ...] with normalised observations."""
     in_env: Callable[[Experience, Policy], Policy]
@@ -56,6 +58,7 @@ def make(
     capacity: int,
     batch_size: int,
     draws: int,
+    n_step: int = 1,
     normalize_obs: bool = False,
 ) -> Source:
     """Binds the functions to an environment.
@@ -68,6 +71,7 @@ def make(
         capacity: transitions that the replay holds.
         batch_size: transitions in a batch.
         draws: batches per `sample`; one gather serves them all.
+        n_step: steps that a stored transition reaches over (`jaxrl.n_step`).
         normalize_obs: give observations mean 0 and standard deviation 1 by running statistics.
 
     Raises:
@@ -84,7 +88,9 @@ def make(
         raise InputError(f"actions must be Box or Discrete; the environment has {action_space}.")
     if normalize_obs and not isinstance(observation_space, Box):
         raise InputError(f"normalize_obs needs Box observations; the environment has {observation_space}.")
-    example = example_of(env)
+    # The last n − 1 steps of the warm-up complete no transition yet.
+    warmup_length += n_step - 1
+    example = n_steps.stored(example_of(env), n_step)
     buffer = replay.make(capacity, batch_size * draws, example)
 
     def normalized(experience: Experience, obs: Any) -> Any:
@@ -107,36 +113,40 @@ def make(
         return jax.random.randint(key, (num_envs,), 0, action_space.n), memory, ()
 
     def gather(
-        experience: Experience, env_params: Any, policy: Policy, key: jax.Array, length: int
+        experience: Experience, env_params: Any, gamma: Any, policy: Policy, key: jax.Array, length: int
     ) -> tuple[Experience, EpisodeStats]:
         policy = in_env(experience, policy)
         out = rollout(env, env_params, policy, experience.episode, experience.memory, key, length)
-        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out.transitions)
+        steps = out.transitions._replace(action=out.transitions.extras, extras=())
+        window, complete = n_steps.extend(experience.window, steps, gamma, n_step)
+        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), complete)
         following = Experience(
             episode=out.episode,
             memory=out.memory,
-            replay=buffer.add(experience.replay, rows._replace(action=rows.extras, extras=())),
-            obs_moments=normalize.update(experience.obs_moments, rows.obs) if normalize_obs else (),
+            window=window,
+            replay=buffer.add(experience.replay, rows),
+            obs_moments=normalize.update(experience.obs_moments, steps.obs) if normalize_obs else (),
             env_steps=experience.env_steps + length * num_envs,
         )
         return following, out.stats
 
-    def init(key: jax.Array, env_params: Any, memory: Any = ()) -> Experience:
+    def init(key: jax.Array, env_params: Any, gamma: Any, memory: Any = ()) -> Experience:
         key_episode, key_warmup = jax.random.split(key)
         policy = Policy(random_act, memory)
         empty = Experience(
             episode=episode.reset(env, env_params, key_episode, num_envs),
             memory=initial_memory(policy, num_envs),
+            window=(),
             replay=buffer.init(),
             obs_moments=normalize.init(example.obs) if normalize_obs else (),
             env_steps=jnp.int32(0),
         )
-        return gather(empty, env_params, policy, key_warmup, warmup_length)[0]
+        return gather(empty, env_params, gamma, policy, key_warmup, warmup_length)[0]
 
     def collect(
-        experience: Experience, env_params: Any, policy: Policy, key: jax.Array
+        experience: Experience, env_params: Any, gamma: Any, policy: Policy, key: jax.Array
     ) -> tuple[Experience, EpisodeStats]:
-        return gather(experience, env_params, policy, key, rollout_length)
+        return gather(experience, env_params, gamma, policy, key, rollout_length)
 
     def sample(experience: Experience, key: jax.Array) -> Transition:
         rows = buffer.sample(experience.replay, key)

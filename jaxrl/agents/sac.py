@@ -31,7 +31,7 @@ import optax
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
-from jaxrl import experience, exploration, losses, networks
+from jaxrl import experience, exploration, losses, n_step, networks
 from jaxrl.actions import require_bounded_box
 from jaxrl.experience import Experience
 from jaxrl.types import Agent, Metrics, Policy, Transition
@@ -51,6 +51,8 @@ class Config:
     """Gradient steps of the critics for each one of policy and temperature; must divide num_updates."""
     batch_size: int = 256
     """Transitions per gradient step."""
+    n_step: int = 1
+    """Steps of reward in a target (`jaxrl.n_step`)."""
     replay_capacity: int = 100_000
     """Transitions that the replay holds."""
     warmup_steps: int = 1_000
@@ -203,7 +205,7 @@ def update(
             index = jax.random.permutation(key_subset, config.num_critics)[: config.target_subset]
             chosen = jax.tree.map(lambda x: x[index], targets)
         q_t = nets.critics.apply(chosen, batch.next_obs, next_action, key_target)[..., 0].min(0)
-        target = batch.reward + hp.gamma * (1.0 - batch.terminated) * (q_t - alpha * next_log_prob)
+        target = batch.reward + n_step.discount(batch, hp.gamma) * (q_t - alpha * next_log_prob)
 
         def critic_loss(params: Any) -> tuple[jax.Array, jax.Array]:
             q = nets.critics.apply(params, batch.obs, batch.action, key_online)[..., 0]
@@ -271,6 +273,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         capacity=config.replay_capacity,
         batch_size=config.critic_steps * config.batch_size,
         draws=rounds,
+        n_step=config.n_step,
         normalize_obs=config.normalize_obs,
     )
 
@@ -294,12 +297,13 @@ def make(env: Env, config: Config = Config()) -> Agent:
 
     def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
         key, key_learner, key_experience = jax.random.split(key, 3)
-        gathered = source.init(key_experience, env_params, no_noise)
+        gathered = source.init(key_experience, env_params, hp.gamma, no_noise)
         return State(key, hp, env_params, init_learner(nets, hp, key_learner), gathered)
 
     def step(state: State) -> tuple[State, Metrics]:
         key, key_rollout, key_sample, key_updates = jax.random.split(state.key, 4)
-        gathered, stats = source.collect(state.experience, state.env_params, exploring_policy(state), key_rollout)
+        exploring = exploring_policy(state)
+        gathered, stats = source.collect(state.experience, state.env_params, state.hp.gamma, exploring, key_rollout)
 
         def learn(learner: Learner, xs: tuple[Transition, jax.Array]) -> tuple[Learner, dict[str, jax.Array]]:
             return update(config, nets, state.hp, learner, *xs)

@@ -22,7 +22,7 @@ import optax
 
 from envs.base import Env
 from envs.spaces import Space
-from jaxrl import experience, losses, networks
+from jaxrl import experience, losses, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.distributions import Categorical, at_index
 from jaxrl.experience import Experience
@@ -41,6 +41,8 @@ class Config:
     """Gradient steps per iteration, that is, per num_envs · rollout_length environment steps."""
     batch_size: int = 128
     """Transitions per gradient step."""
+    n_step: int = 1
+    """Steps of reward in a target (`jaxrl.n_step`)."""
     replay_capacity: int = 100_000
     """Transitions that the replay holds."""
     warmup_steps: int = 1_000
@@ -174,7 +176,7 @@ def update(
     next_policy = Categorical(nets.actor.apply(learner.actor, batch.next_obs)[0])
     q_t = nets.critics.apply(learner.target_critics, batch.next_obs).min(0)
     v_t = losses.soft_value(next_policy, q_t, alpha)
-    target = batch.reward + hp.gamma * (1.0 - batch.terminated) * v_t
+    target = batch.reward + n_step.discount(batch, hp.gamma) * v_t
 
     def critic_loss(params: Any) -> tuple[jax.Array, jax.Array]:
         q = at_index(nets.critics.apply(params, batch.obs), batch.action)
@@ -224,6 +226,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         capacity=config.replay_capacity,
         batch_size=config.batch_size,
         draws=config.num_updates,
+        n_step=config.n_step,
         normalize_obs=config.normalize_obs,
     )
 
@@ -245,11 +248,14 @@ def make(env: Env, config: Config = Config()) -> Agent:
 
     def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
         key, key_learner, key_experience = jax.random.split(key, 3)
-        return State(key, hp, env_params, init_learner(nets, hp, key_learner), source.init(key_experience, env_params))
+        return State(
+            key, hp, env_params, init_learner(nets, hp, key_learner), source.init(key_experience, env_params, hp.gamma)
+        )
 
     def step(state: State) -> tuple[State, Metrics]:
         key, key_rollout, key_sample, key_updates = jax.random.split(state.key, 4)
-        gathered, stats = source.collect(state.experience, state.env_params, exploring_policy(state), key_rollout)
+        exploring = exploring_policy(state)
+        gathered, stats = source.collect(state.experience, state.env_params, state.hp.gamma, exploring, key_rollout)
 
         def learn(learner: Learner, xs: tuple[Transition, jax.Array]) -> tuple[Learner, dict[str, jax.Array]]:
             return update(config, nets, state.hp, learner, *xs)

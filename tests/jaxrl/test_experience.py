@@ -13,9 +13,9 @@ from jaxrl.types import Policy
 SIZES = {"num_envs": 3, "rollout_length": 2, "warmup_steps": 10, "capacity": 100, "batch_size": 4, "draws": 5}
 
 
-def stored(source, gathered, seed=0):
+def stored(source, gathered):
     """Every distinct row of the replay, as a Transition of NumPy arrays, in no particular order."""
-    rows = jax.vmap(lambda key: source.sample(gathered, key))(jax.random.split(jax.random.key(seed), 50))
+    rows = jax.vmap(lambda key: source.sample(gathered, key))(jax.random.split(jax.random.key(0), 400))
     flat = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[3:]), rows)
     table = np.concatenate([x.reshape(len(x), -1).astype(np.float64) for x in jax.tree.leaves(flat)], axis=1)
     _, first = np.unique(table, axis=0, return_index=True)
@@ -27,14 +27,14 @@ def test_actions_are_scaled_for_the_environment_and_kept_in_the_unit_box():
     env, params = envs.make("Pendulum-v1")
     source = experience.make(env, **SIZES)
     assert source.warmup_steps == 12
-    start = jax.jit(source.init)(jax.random.key(0), params)
+    start = jax.jit(source.init)(jax.random.key(0), params, 0.99)
     before = stored(source, start)
     assert len(before.reward) == 12 == int(start.replay.filled) == int(start.env_steps)
     assert np.all(np.abs(before.action) <= 1)
     assert before.action.std() > 0.3
 
     policy = Policy(lambda key, obs, memory: (jnp.full((len(obs), 1), 0.75), memory, ()))
-    after, _ = jax.jit(lambda e: source.collect(e, params, policy, jax.random.key(1)))(start)
+    after, _ = jax.jit(lambda e: source.collect(e, params, 0.99, policy, jax.random.key(1)))(start)
     assert int(after.env_steps) == 18
     new = stored(source, after)
     told = new.action[:, 0] == 0.75
@@ -54,7 +54,7 @@ def test_observations_are_stored_raw_and_normalised_when_drawn():
     env, params = envs.make("Pendulum-v1")
     sizes = SIZES | {"num_envs": 20, "warmup_steps": 400, "capacity": 1_000}
     source, raw = (experience.make(env, **sizes, normalize_obs=on) for on in (True, False))
-    gathered = jax.jit(source.init)(jax.random.key(0), params)
+    gathered = jax.jit(source.init)(jax.random.key(0), params, 0.99)
     rows = stored(raw, gathered._replace(obs_moments=()))
     drawn = stored(source, gathered)
     assert np.abs(rows.obs[:, 2]).max() > 3  # speeds up to 8
@@ -77,8 +77,8 @@ def test_memory_of_the_exploring_policy_is_carried_and_reset_with_episodes():
     env = probes.TimeLimit(continuous=True)
     source = experience.make(env, **SIZES | {"warmup_steps": 3, "rollout_length": 1})
     counting = Policy(lambda key, obs, memory: (jnp.zeros((3, 1)), memory + 1, ()), jnp.zeros(()))
-    gathered = source.init(jax.random.key(0), env.default_params(), counting.memory)
-    collect = jax.jit(lambda e: source.collect(e, env.default_params(), counting, jax.random.key(1))[0])
+    gathered = source.init(jax.random.key(0), env.default_params(), 0.99, counting.memory)
+    collect = jax.jit(lambda e: source.collect(e, env.default_params(), 0.99, counting, jax.random.key(1))[0])
     seen = []
     for _ in range(5):
         gathered = collect(gathered)
@@ -86,10 +86,26 @@ def test_memory_of_the_exploring_policy_is_carried_and_reset_with_episodes():
     assert seen == [[1.0] * 3, [0.0] * 3, [1.0] * 3, [2.0] * 3, [0.0] * 3]  # warm-up took the first step
 
 
+def test_n_step_transitions():
+    """The probe pays at the third step and is cut there: from its first state two steps bring γ·0, three γ²."""
+    env = probes.TimeLimit(continuous=True)
+    source = experience.make(env, **SIZES | {"num_envs": 1, "warmup_steps": 12}, n_step=3)
+    assert source.warmup_steps == 14
+    gathered = jax.jit(source.init)(jax.random.key(0), env.default_params(), 0.5)
+    assert int(gathered.replay.filled) == 12
+    rows = stored(source, gathered)
+    start = rows.obs.argmax(-1)
+    np.testing.assert_allclose(rows.reward, np.array([0.25, 0.5, 1.0])[start])
+    np.testing.assert_allclose(rows.extras.discount, np.array([0.125, 0.25, 0.5])[start])
+    np.testing.assert_array_equal(rows.next_obs.argmax(-1), 1)  # the true successor of the cut
+    assert np.all(rows.truncated)
+    assert np.all(np.abs(rows.action) <= 1)
+
+
 def test_discrete_actions_are_left_as_they_are():
     env, params = envs.make("CartPole-v1")
     source = experience.make(env, **SIZES)
-    rows = stored(source, jax.jit(source.init)(jax.random.key(0), params))
+    rows = stored(source, jax.jit(source.init)(jax.random.key(0), params, 0.99))
     assert rows.action.dtype == np.int32
     assert set(rows.action.tolist()) == {0, 1}
 

@@ -179,11 +179,12 @@ def test_critics_are_independent_functions_side_by_side():
     net = networks.critics(Box(-1, 1, (3,)), 2, 4, (8, 8), "relu", outputs=5, layer_norm=True)
     params = jax.jit(net.init)(jax.random.key(0))
     obs, action = jax.random.normal(jax.random.key(1), (6, 3)), jax.random.normal(jax.random.key(2), (6, 2))
-    out = net.apply(params, obs, action)
+    apply = jax.jit(net.apply)
+    out = apply(params, obs, action)
     assert out.shape == (4, 6, 5)
     assert len(np.unique(np.asarray(out)[:, 0, 0])) == 4
-    some = net.apply(jax.tree.map(lambda x: x[jnp.array([2, 0])], params), obs, action)
-    np.testing.assert_allclose(some, out[jnp.array([2, 0])], rtol=1e-5, atol=1e-6)
+    some = apply(jax.tree.map(lambda x: np.asarray(x)[[2, 0]], params), obs, action)
+    np.testing.assert_allclose(some, np.asarray(out)[[2, 0]], rtol=1e-5, atol=1e-6)
     # By hand, the third of them.
     x = np.concatenate([obs, action], 1).astype(np.float64)
     layers = jax.tree.map(lambda leaf: np.asarray(leaf[2], np.float64), params)
@@ -209,14 +210,19 @@ def test_policies_of_continuous_actions_stay_in_the_unit_box():
     space = Box(-1, 1, (3,))
     obs = 100 * jax.random.normal(jax.random.key(1), (64, 3))
     sure = networks.deterministic_policy(space, 2, (8,), "relu")
-    action = sure.apply(jax.tree.map(lambda x: 50 * x, sure.init(jax.random.key(0))), obs)
+    action = jax.jit(lambda key: sure.apply(jax.tree.map(lambda x: 50 * x, sure.init(key)), obs))(jax.random.key(0))
     assert action.shape == (64, 2)
     assert 0.9 < float(jnp.abs(action).max()) <= 1
     random = networks.squashed_policy(space, 2, (8,), "relu")
-    policy = random.apply(jax.tree.map(lambda x: 50 * x, random.init(jax.random.key(0))), obs)
+
+    @jax.jit
+    def drawn(key):
+        policy = random.apply(jax.tree.map(lambda x: 50 * x, random.init(key)), obs)
+        return policy, *policy.sample_and_log_prob(key)
+
+    policy, x, log_prob = drawn(jax.random.key(0))
     assert policy.mean.shape == policy.std.shape == (64, 2)
     np.testing.assert_allclose(jnp.log(policy.std).max(), 2.0, rtol=1e-6)
     np.testing.assert_allclose(jnp.log(policy.std).min(), -20.0, rtol=1e-6)
-    x, log_prob = policy.sample_and_log_prob(jax.random.key(2))
     assert float(jnp.abs(x).max()) <= 1
     assert log_prob.shape == (64,)
