@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from envs.errors import InputError
-from envs.interop.foreign import load
+from envs.interop.foreign import bound, load
 from envs.spaces import Box, Discrete, MultiDiscrete, Space
 
 gymnasium = load("gymnasium", "interop")
@@ -51,12 +51,12 @@ def from_gymnasium_space(space: Any) -> Space:
         return MultiDiscrete((2,) * int(np.prod(space.shape)))
     if isinstance(space, kinds.Box):
         dtype = _narrow(space.dtype)
-        for bound in (space.low, space.high):
-            if dtype == np.int32 and not np.array_equal(bound, bound.astype(np.int32)):
+        for values in (space.low, space.high):
+            if dtype == np.int32 and not np.array_equal(values, values.astype(np.int32)):
                 raise InputError(f"{space} has integers beyond 32 bits, which JAX does not compute with.")
         with np.errstate(over="ignore"):  # the largest float64, a customary bound, becomes infinity
             low, high = space.low.astype(dtype), space.high.astype(dtype)
-        return Box(_bound(low), _bound(high), space.shape, dtype)
+        return Box(bound(low), bound(high), space.shape, dtype)
     if isinstance(space, kinds.Dict):
         return {name: from_gymnasium_space(part) for name, part in space.spaces.items()}
     if isinstance(space, kinds.Tuple):
@@ -105,13 +105,3 @@ def _narrow(dtype: Any) -> np.dtype:
     if dtype in (np.uint8, np.bool_, np.int32):
         return np.dtype(dtype)
     return np.dtype(np.int32 if np.issubdtype(dtype, np.integer) else np.float32)
-
-
-def _bound(values: np.ndarray) -> float | tuple:
-    """A Box's bound: one number where all entries are equal, otherwise nested tuples, which can be hashed."""
-    first = values.reshape(-1)[0].item() if values.size else 0
-    return first if np.all(values == first) else _tuples(values.tolist())
-
-
-def _tuples(nested: Any) -> Any:
-    return tuple(map(_tuples, nested)) if isinstance(nested, list) else nested
