@@ -17,7 +17,8 @@ these: a size is solved once fewer than 90 % of the episodes so far were bad.
 Source, time limit and common deviations: see `envs.bsuite`. Experiments "deep_sea" and "deep_sea_stochastic": sizes
 10, 12, … 50, with the mapping of seed 42 as here. `mapping_seed=None` maps nothing: action 1 is right everywhere, which
 lets an agent that does not see the state succeed.
-Known mistake elsewhere: ports in which the deterministic sea has no random mapping, or the stochastic one no noise.
+Results of gymnax 0.0.9 are of another problem: its deterministic sea maps no actions (1 is right everywhere), its
+stochastic one has no noise on rewards and charges nothing for a failed move.
 """
 
 import statistics
