@@ -7,6 +7,8 @@ from envs.errors import unknown
 
 NAMES = (
     "bandit",
+    "c51",
+    "d4pg",
     "ddpg",
     "dqn",
     "dyna_q",
@@ -14,11 +16,13 @@ NAMES = (
     "n_step_sarsa",
     "ppo",
     "q_learning",
+    "rainbow",
     "sac",
     "sac_discrete",
     "sarsa",
     "sarsa_lambda",
     "td3",
+    "tqc",
 )
 
 

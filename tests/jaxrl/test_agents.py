@@ -14,6 +14,8 @@ from envs import probes
 from jaxrl import agents, checkpoint, placement
 from jaxrl.agents import (
     bandit,
+    c51,
+    d4pg,
     ddpg,
     dqn,
     dyna_q,
@@ -21,11 +23,13 @@ from jaxrl.agents import (
     n_step_sarsa,
     ppo,
     q_learning,
+    rainbow,
     sac,
     sac_discrete,
     sarsa,
     sarsa_lambda,
     td3,
+    tqc,
 )
 from jaxrl.train import EVAL_SEED, make_train, schedule
 
@@ -51,6 +55,16 @@ def dqn_values(agent, state, obs):
     return net.apply(state.learner.params, obs).max(-1)
 
 
+def c51_values(agent, state, obs):
+    net = c51.build(agent.config, agent.env.observation_space, 2)
+    return c51.action_values(state.hp, net.apply(state.learner.params, obs)).max(-1)
+
+
+def rainbow_values(agent, state, obs):
+    net = rainbow.build(agent.config, agent.env.observation_space, 2)
+    return rainbow.action_values(agent.config, state.hp, net.apply(state.learner.params, obs)).max(-1)
+
+
 def ppo_values(agent, state, obs):
     nets = ppo.build(agent.config, agent.env.observation_space, agent.env.action_space)
     return nets.value(state.learner.params, obs)
@@ -70,6 +84,18 @@ def sac_values(agent, state, obs):
     nets = sac.build(agent.config, agent.env.observation_space, agent.env.action_space)
     action = nets.actor.apply(state.learner.actor, obs).mode()
     return nets.critics.apply(state.learner.critics, obs, action)[..., 0].min(0)
+
+
+def tqc_values(agent, state, obs):
+    nets = tqc.build(agent.config, agent.env.observation_space, agent.env.action_space)
+    action = nets.actor.apply(state.learner.actor, obs).mode()
+    return nets.critics.apply(state.learner.critics, obs, action).mean((0, -1))
+
+
+def d4pg_values(agent, state, obs):
+    nets = d4pg.build(agent.config, agent.env.observation_space, agent.env.action_space)
+    logits = nets.critic.apply(state.learner.critic, obs, nets.actor.apply(state.learner.actor, obs))[0]
+    return jax.nn.softmax(logits) @ jnp.linspace(state.hp.v_min, state.hp.v_max, agent.config.num_atoms)
 
 
 def sac_discrete_values(agent, state, obs):
@@ -156,6 +182,18 @@ CASES = {
     "sac": DDPG._replace(
         module=sac, config=sac.Config(**OFF_POLICY, num_updates=2), hp=sac.Hyperparams(**SOFT), values=sac_values
     ),
+    "tqc": DDPG._replace(
+        module=tqc,
+        config=tqc.Config(**OFF_POLICY, num_updates=2, num_quantiles=5, num_dropped=0),
+        hp=tqc.Hyperparams(**SOFT),
+        values=tqc_values,
+    ),
+    "d4pg": DDPG._replace(
+        module=d4pg,
+        config=d4pg.Config(**OFF_POLICY, num_updates=2, n_step=2),
+        hp=d4pg.Hyperparams(learning_rate=5e-3, gamma=GAMMA, target_rate=0.05, noise_std=0.3, v_min=-10.0, v_max=10.0),
+        values=d4pg_values,
+    ),
     "sac_discrete": DDPG._replace(
         module=sac_discrete,
         config=sac_discrete.Config(**OFF_POLICY, num_updates=2),
@@ -163,6 +201,22 @@ CASES = {
         values=sac_discrete_values,
         continuous=False,
         env="CartPole-v1",
+    ),
+    "c51": Case(
+        c51,
+        c51.Config(**OFF_POLICY, num_updates=2, num_atoms=21),
+        c51.Hyperparams(
+            learning_rate=5e-3, gamma=GAMMA, target_period=20, epsilon_end=1.0, total_steps=1e6, v_min=-2.0, v_max=8.0
+        ),
+        c51_values,
+        iterations=800,
+    ),
+    "rainbow": Case(
+        rainbow,
+        rainbow.Config(**OFF_POLICY, num_updates=2, num_atoms=21),
+        rainbow.Hyperparams(learning_rate=5e-3, gamma=GAMMA, target_period=20, total_steps=1e4, v_min=-2.0, v_max=8.0),
+        rainbow_values,
+        iterations=800,
     ),
     "ppo": PPO,
     "ppo_continuous": PPO._replace(continuous=True, env="Pendulum-v1"),
