@@ -83,6 +83,8 @@ for n, rooms in ((3, 1), (3, 2), (3, 3), (4, 3), (5, 3), (6, 3)):
         rooms=rooms,
         max_steps=30 * n * n,
     )
+register("Maze-Procgen-v0", "envs.procgen.maze:Maze")
+register("Platformer-Procgen-v0", "envs.procgen.platformer:Platformer")
 register("LunarLander-v3", "envs.box2d.lunar_lander:LunarLander")
 register("LunarLanderContinuous-v3", "envs.box2d.lunar_lander:LunarLander", continuous=True)
 register("Catch-bsuite", "envs.bsuite.catch:Catch")
