@@ -2,7 +2,8 @@
 
 Games think in Atari pixels, x to the right and y downwards, and in fractions of them. Each of the 84 × 84 pixels shows
 the mean of the area that it covers, which is what scaling a larger picture down by areas gives: a ball that moves by a
-tenth of a pixel is seen to move.
+tenth of a pixel is seen to move. Measured against the screens of ale-py 0.12.1, averaged over the same areas: the field
+of Pong (57 frames) and of Breakout (12) differs by 1 of 255 greys at most where the objects are at the same places.
 """
 
 from collections.abc import Sequence
