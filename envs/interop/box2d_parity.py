@@ -46,8 +46,8 @@ CONVERGED_SWEEPS = 3000  # Box2D does 180
 PARTS = {"position": [0, 1], "velocity": [2, 3], "angle": [4], "spin": [5], "reward": [8]}
 FEET = [6, 7]
 FLIGHT_95, FLIGHT_MAX = (3e-7, 1e-5, 1e-6, 2e-5, 5e-4), (5e-6, 2e-4, 2e-5, 3e-4, 2e-2)
-CONTACT_MEDIAN, CONTACT_90 = (1e-5, 1e-4, 1e-4, 1e-3), (5e-4, 2e-2, 5e-3, 0.1)
-CONVERGED_90 = (3e-5, 3e-3, 2e-4, 3e-3)
+CONTACT_MEDIAN, CONTACT_90 = (2e-5, 1e-3, 1e-4, 2e-3), (5e-4, 2e-2, 5e-3, 0.1)
+CONVERGED_90 = (4e-5, 4e-3, 3e-4, 4e-3)
 
 Policy = Callable[[np.ndarray], Any]  # observation(s) -> action(s) as its environment takes them
 
@@ -71,8 +71,8 @@ class Flights(NamedTuple):
 
 
 def compare_lunar_lander(env: Any, params: Any, samples: int, rng: np.random.Generator) -> list[Check]:
-    """Compares LunarLander with discrete or continuous actions; fewer than 1,000 samples are taken for 1,000."""
-    samples = max(samples, 1000)  # quantiles of the steps of one or two episodes would be their own, not the physics'
+    """Compares LunarLander with discrete or continuous actions; fewer than 2,000 samples are taken for 2,000."""
+    samples = max(samples, 2000)  # quantiles of the steps of one or two episodes would be their own, not the physics'
     spec, reference = gymnasium_reference(_gymnasium_id(env))
     checks = single_steps(env, params, samples, rng)
     checks += _starts(env, params, samples // 100)
@@ -113,18 +113,24 @@ def single_steps(env: Any, params: Any, samples: int, rng: np.random.Generator) 
     _, windy = gymnasium_reference(name, enable_wind=True)
     flight = error(still, lambda _: _random_actions(env, rng, 1)[0], calm, samples // 2, contact=False)
     wind = error(windy, act, params, samples // 4, contact=False)
-    contact = error(still, act, calm, samples // 20, contact=True)
+    contact = error(still, act, calm, samples // 10, contact=True)
     with _sweeps(CONVERGED_SWEEPS):
-        converged = error(gymnasium_reference(name)[1], act, calm, samples // 40, contact=True)
+        converged = error(gymnasium_reference(name)[1], act, calm, samples // 20, contact=True)
     name = f"contact, Box2D with {CONVERGED_SWEEPS:,} sweeps"
+    # A foot that touches one step sooner or later changes the reward by 10; it counts as a wrong foot, not as an error.
+    same = flight[:, FEET].max(1) == 0
+    same_in_wind = wind[:, FEET].max(1) == 0
     return [
-        *_quantiles("flight", flight, 0.95, FLIGHT_95),
-        *_quantiles("flight", flight, 1.0, FLIGHT_MAX),
-        *_quantiles("flight in wind", wind, 0.95, FLIGHT_95),
+        *_quantiles("flight", flight[same], 0.95, FLIGHT_95),
+        *_quantiles("flight", flight[same], 1.0, FLIGHT_MAX),
+        _feet("flight", flight, 0.005),
+        *_quantiles("flight in wind", wind[same_in_wind], 0.95, FLIGHT_95),
+        _feet("flight in wind", wind, 0.005),
         *_quantiles("contact", contact, 0.5, CONTACT_MEDIAN),
         *_quantiles("contact", contact, 0.9, CONTACT_90),
+        _feet("contact", contact, 0.03),
         *_quantiles(name, converged, 0.9, CONVERGED_90),
-        *(_feet(*pair) for pair in (("flight", flight, 0.0), ("contact", contact, 0.02), (name, converged, 0.02))),
+        _feet(name, converged, 0.03),
     ]
 
 

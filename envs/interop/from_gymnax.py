@@ -22,7 +22,7 @@ are no numbers.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,6 @@ from envs.registry import as_arrays
 from envs.spaces import Box, Discrete, Space
 from envs.wrappers.base import flat
 
-_LIMIT = "max_steps_in_episode"
 _NEVER = 2**30
 
 
@@ -46,6 +45,8 @@ class GymnaxEnv(Env[Any, Any]):
     env: Any  # gymnax's
     original: Any  # gymnax's parameters, with its time limit
     spaces: tuple[Space, Space]  # of observations and of actions
+
+    limit: ClassVar[str] = "max_steps_in_episode"  # the parameter that is the time limit
 
     @property
     def observation_space(self) -> Space:
@@ -59,8 +60,8 @@ class GymnaxEnv(Env[Any, Any]):
 
     def default_params(self) -> Any:
         """The parameters of gymnax without the time limit, as a named tuple."""
-        values = _fields(self.original)
-        values.pop(_LIMIT, None)
+        values = numbers(self.original)
+        values.pop(self.limit, None)
         return flat(*values)(**values)
 
     def reset(self, key: jax.Array, params: Any) -> tuple[Any, Any]:
@@ -73,21 +74,12 @@ class GymnaxEnv(Env[Any, Any]):
         restored = self._restored(params)
         obs, following, reward, terminated, info = self.env.step_env(key, state, action, restored)
         truncated = False
-        if hasattr(
-            self.env, "is_truncated"
-        ):  # gymnax 1.0: `terminated` is that; a cut may have other reasons than time
-            truncated = self.env.is_truncated(following, _endless(restored))
+        if hasattr(self.env, "is_truncated"):  # gymnax 1.0: `terminated` is that; time may not be all that cuts
+            truncated = self.env.is_truncated(following, self._endless(restored))
         else:
             # What is computed twice here the compiler computes once.
-            _, following, reward, terminated, info = self.env.step_env(key, state, action, _endless(restored))
-        return Step(
-            self._observation(obs),
-            like(following, strong(state)),
-            jnp.asarray(reward, jnp.float32),
-            jnp.asarray(terminated, jnp.bool_),
-            info,
-            jnp.asarray(truncated, jnp.bool_),
-        )
+            _, following, reward, terminated, _ = self.env.step_env(key, state, action, self._endless(restored))
+        return self._step(state, obs, following, reward, terminated, truncated, info)
 
     def render(self, state: Any, params: Any) -> np.ndarray:
         """Not possible.
@@ -100,6 +92,22 @@ class GymnaxEnv(Env[Any, Any]):
     def _restored(self, params: Any) -> Any:
         values = jax.tree.map(jnp.asarray, params._asdict())  # gymnax indexes some of them with traced numbers
         return dataclasses.replace(self.original, **values)
+
+    def _endless(self, restored: Any) -> Any:
+        """Parameters of gymnax without a time limit."""
+        return dataclasses.replace(restored, **{self.limit: _NEVER}) if hasattr(restored, self.limit) else restored
+
+    def _step(
+        self, state: Any, obs: Any, following: Any, reward: Any, terminated: Any, truncated: Any, info: dict[str, Any]
+    ) -> Step:
+        return Step(
+            self._observation(obs),
+            like(following, strong(state)),
+            jnp.asarray(reward, jnp.float32),
+            jnp.asarray(terminated, jnp.bool_),
+            {name: value for name, value in info.items() if name != "discount"},  # that is `terminated` again
+            jnp.asarray(truncated, jnp.bool_),
+        )
 
     def _observation(self, obs: Any) -> Any:
         return like(obs, self.observation_space)
@@ -127,27 +135,26 @@ def from_gymnax(env: Any, params: Any = None, *, max_steps: int | None = None) -
         env, standard = gymnax.make(env)
     else:
         standard = env.default_params
-    original = standard if params is None else params
-    limit = getattr(original, _LIMIT, None)
+    return adapt(GymnaxEnv, env, standard if params is None else params, max_steps)
+
+
+def adapt(kind: type[GymnaxEnv], env: Any, original: Any, max_steps: int | None) -> tuple[Any, Any]:
+    """Builds a `GymnaxEnv` (or a `kind` of it) around an environment with gymnax's interface; returns (env, params)."""
+    limit = getattr(original, kind.limit, None)
     key = jax.random.key(0)
     action_space = env.action_space(original)
     spaces = (
         _space(env.observation_space(original), jax.eval_shape(env.reset_env, key, original)[0]),
         _space(action_space, jax.eval_shape(action_space.sample, key)),
     )
-    adapted = GymnaxEnv(env, original, spaces, max_steps=max_steps or (None if limit is None else int(limit)))
+    adapted = kind(env, original, spaces, max_steps=max_steps or (None if limit is None else int(limit)))
     return adapted, as_arrays(adapted.default_params())
 
 
-def _fields(params: Any) -> dict[str, Any]:
-    """The parameters that are numbers or arrays of them."""
+def numbers(params: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are numbers or arrays of them."""
     values = {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
     return {name: value for name, value in values.items() if np.asarray(value).dtype.kind in "biuf"}
-
-
-def _endless(params: Any) -> Any:
-    """Parameters of gymnax without a time limit."""
-    return dataclasses.replace(params, **{_LIMIT: _NEVER}) if hasattr(params, _LIMIT) else params
 
 
 def _space(space: Any, like: Any) -> Space:

@@ -635,6 +635,6 @@ def reference(adapter: Adapter, samples_per_episode: int) -> Reference:
 
 compare_asterix = reference(Asterix(), 2)
 compare_breakout = reference(Breakout(), 2)
-compare_freeway = reference(Freeway(), 40)
+compare_freeway = reference(Freeway(), 60)
 compare_seaquest = reference(Seaquest(), 4)
-compare_space_invaders = reference(SpaceInvaders(), 4)
+compare_space_invaders = reference(SpaceInvaders(), 6)

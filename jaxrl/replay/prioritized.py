@@ -24,8 +24,8 @@ from envs.errors import InputError
 from jaxrl.replay import ring
 
 EPSILON = 1e-6  # added to every priority: a transition without error is still drawn now and then
-# Children of a node. More mean fewer levels but more additions at each: measured on one core at 10^6 rows, a draw and an
-# update of 32 and of 128 take 22 and 39 µs with eight, 21 and 52 with sixteen, 25 and 68 with thirty-two.
+# Children of a node. More mean fewer levels but more additions at each: measured on one core at 10^6 rows, a draw and
+# an update of 32 and of 128 take 22 and 39 µs with eight, 21 and 52 with sixteen, 25 and 68 with thirty-two.
 _FAN_OUT = 8
 _RUNNING = np.triu(np.ones((_FAN_OUT, _FAN_OUT), np.float32))  # x @ _RUNNING are the running sums of x
 

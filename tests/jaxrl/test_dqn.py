@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,10 +7,12 @@ import pytest
 
 import envs
 import jaxrl
+from envs import probes
 from envs.errors import InputError
 from envs.spaces import Box
 from jaxrl import networks
 from jaxrl.agents import dqn
+from jaxrl.n_step import NStep
 from jaxrl.train import make_train
 from jaxrl.types import Transition
 
@@ -36,18 +40,35 @@ def transition(terminated=False, truncated=False):
         (dqn.Config(), True, True, -4.0),
         # The online network prefers action 0 in s', which the target network values at 2: target 0.8.
         (dqn.Config(double=True), False, False, -2.2),
+        # The target network values both actions of s alike: bonus 0.9 · 0.03 log ½; it is sure of the 5 in s'.
+        (dqn.Config(munchausen=True), False, False, 0.5 + 0.027 * np.log(0.5)),
+        (dqn.Config(munchausen=True), True, False, -4.0 + 0.027 * np.log(0.5)),
     ],
 )
 @pytest.mark.parametrize("huber", [False, True])
 def test_loss_by_hand(config, terminated, truncated, error, huber):
-    config = dqn.Config(double=config.double, huber=huber)
+    config = dataclasses.replace(config, huber=huber)
     learner = dqn.init_learner(table_network(), HP, jax.random.key(0))
     online, target = jnp.array([[0.0, 3.0], [9.0, 1.0]]), jnp.array([[0.0, 0.0], [2.0, 5.0]])
     learner = learner._replace(params=online, target_params=target)
     batch = transition(terminated, truncated)
     _, scalars = dqn.update(config, table_network(), HP, learner, batch, jax.random.key(0))
     want = abs(error) - 0.5 if huber and abs(error) > 1 else 0.5 * error**2
-    np.testing.assert_allclose(scalars["loss"], want, rtol=1e-6)
+    np.testing.assert_allclose(scalars["loss"], want, rtol=1e-5)
+    np.testing.assert_allclose(scalars["td_error"], [abs(error)], rtol=1e-5)
+
+
+def test_discounts_of_n_steps_and_weights_enter_the_loss():
+    """Two transitions, the second of three steps with γ³ = 0.729: targets 3.5 and 2.645, errors 0.5 and −0.355."""
+    learner = dqn.init_learner(table_network(), HP, jax.random.key(0))
+    online, target = jnp.array([[0.0, 3.0], [9.0, 1.0]]), jnp.array([[0.0, 0.0], [2.0, 5.0]])
+    learner = learner._replace(params=online, target_params=target)
+    batch = jax.tree.map(lambda x: jnp.repeat(x, 2, 0), transition())
+    batch = batch._replace(extras=NStep(jnp.array([0.9, 0.729])))
+    weight = jnp.array([1.0, 0.25])
+    _, scalars = dqn.update(dqn.Config(n_step=3), table_network(), HP, learner, batch, jax.random.key(0), weight)
+    np.testing.assert_allclose(scalars["td_error"], [0.5, 0.355], rtol=1e-5)
+    np.testing.assert_allclose(scalars["loss"], (0.5 * 0.5**2 + 0.25 * 0.5 * 0.355**2) / 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("period", "rate"), [(3, 1.0), (1, 0.25)])
@@ -63,10 +84,11 @@ def test_target_moves(period, rate):
     assert np.abs(target).max() > 0
 
 
-def test_replay_is_held_once():
+@pytest.mark.parametrize("options", [{}, {"prioritized": True, "n_step": 3}])
+def test_replay_is_held_once(options):
     """XLA's own account of a compiled iteration: the buffer is updated in place, alone and in a batch of runs."""
     env, params = envs.make("CartPole-v1")
-    agent = dqn.make(env, dqn.Config(replay_capacity=200_000, hidden=(8,)))
+    agent = dqn.make(env, dqn.Config(replay_capacity=200_000, hidden=(8,), **options))
 
     def program(state):
         return jaxrl.run(agent, state, 10)[0]
@@ -91,9 +113,12 @@ def test_replay_is_held_once():
     [
         ({"warmup_steps": 64}, "warmup_steps=64 .* batch_size=128"),
         ({"warmup_steps": 20_000}, "replay_capacity=10000"),
+        ({"n_step": 0}, "n_step=0 must be at least 1"),
+        ({"munchausen": True, "double": True}, "munchausen .* double=True"),
+        ({"munchausen": True, "n_step": 2}, "munchausen .* n_step=2"),
     ],
 )
-def test_sizes_that_do_not_fit(options, message):
+def test_options_that_do_not_fit(options, message):
     env, _ = envs.make("CartPole-v1")
     with pytest.raises(InputError, match=message):
         dqn.make(env, dqn.Config(**options))
@@ -121,6 +146,65 @@ def test_dueling_and_double_share_the_update():
         learner, scalars = step(learner)
         first = scalars["loss"] if first is None else first
     assert scalars["loss"] < 0.01 * first  # regresses to the reward 1
+
+
+# Together they are one program; what each does alone is tested by hand above and where it lives.
+VARIANTS = {
+    "all": {"double": True, "dueling": True, "n_step": 3, "prioritized": True, "noisy": True},
+    "munchausen": {"munchausen": True, "prioritized": True},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_treat_the_time_limit_right(variant):
+    """Values 1 / (1 − γ²) of the state that is met only where the time limit cuts, γ and γ² of it before."""
+    sizes = {"num_envs": 4, "batch_size": 64, "warmup_steps": 200, "replay_capacity": 2_000, "hidden": (16,)}
+    agent = dqn.make(probes.TimeLimit(), dqn.Config(**sizes, num_updates=2, **VARIANTS[variant]))
+    hp = dqn.Hyperparams(learning_rate=5e-3, gamma=0.9, target_period=20, epsilon_end=1.0, total_steps=1e4)
+    hp = hp._replace(munchausen_alpha=0.0)  # without the bonus: what is left of softness is τ log 2 at every step
+
+    @jax.jit
+    def learn(key):
+        state, _ = jaxrl.run(agent, agent.init(key, hp, probes.Params()), 800)
+        return dqn.build(agent.config, agent.env.observation_space, 2).apply(state.learner.params, jnp.eye(3)).max(-1)
+
+    np.testing.assert_allclose(learn(jax.random.key(7)), probes.TimeLimit().values(0.9), atol=0.5)
+
+
+def test_warm_up_fills_the_replay_with_whole_n_step_transitions():
+    """Rows of CartPole, whose reward is 1: the stored return is 1 + γ + γ² where three steps fitted, and says so."""
+    env, params = envs.make("CartPole-v1")
+    agent = dqn.make(env, dqn.Config(num_envs=4, warmup_steps=200, n_step=3, hidden=(8,)))
+    assert agent.warmup_steps == 52 * 4
+    state = jax.jit(agent.init)(jax.random.key(0), HP, params)
+    assert int(state.env_steps) == 208
+    assert int(state.replay.filled) == 200
+    rows = np.asarray(state.replay.rows["uint32"][:200])
+    # words: obs 4, action, reward, next_obs 4, discount
+    reward, discount = rows[:, 5].view(np.float32), rows[:, 10].view(np.float32)
+    flags = np.asarray(state.replay.rows["uint8"][:200])
+    whole = ~flags.any(1)
+    assert 0 < whole.sum() < 200
+    np.testing.assert_allclose(reward[whole], 1 + 0.9 + 0.81, rtol=1e-6)
+    np.testing.assert_allclose(discount[whole], 0.9**3, rtol=1e-6)
+    ended = flags[:, 0] == 1  # CartPole's random episodes end by termination
+    assert set(np.round(reward[ended], 4).tolist()) == {1.0, 1.9, 2.71}
+    assert not discount[ended].any()
+
+
+def test_noisy_explores_by_its_weights_and_is_evaluated_without():
+    env, params = envs.make("CartPole-v1")
+    agent = dqn.make(env, dqn.Config(num_envs=4, noisy=True, hidden=(8,)))
+    state = jax.jit(agent.init)(jax.random.key(0), HP, params)
+    obs = 0.1 * jax.random.normal(jax.random.key(1), (50, 4))
+    net = dqn.build(agent.config, env.observation_space, 2)
+    q = jax.jit(jax.vmap(lambda key: net.apply(state.learner.params, obs, key)))(
+        jax.random.split(jax.random.key(2), 20)
+    )
+    assert 0.1 < np.mean(np.argmax(q, -1)) < 0.9  # near the start the noise decides
+    actions, _, _ = agent.policy(state).act(jax.random.key(3), obs, ())
+    mean = networks.q_network(env.observation_space, 2, "mlp", (8,), "relu")
+    np.testing.assert_array_equal(actions, np.argmax(mean.apply(state.learner.params["mean"], obs), -1))
 
 
 def test_learns_cartpole_quickly():

@@ -27,7 +27,9 @@ def test_only_termination_cuts(terminated, want):
     q = jnp.array([[0.0, 3.0], [5.0, 0.0]])
     flags = (jnp.array([terminated]), jnp.array([True]))
     batch = Transition(jnp.array([0]), jnp.array([1]), jnp.array([-1.0]), *flags, jnp.array([1]), ())
-    learner, _ = q_learning.update(q_learning.Config(), q_learning.Hyperparams(), q_learning.Learner(q, jnp.float32(0.1)), batch)
+    learner, _ = q_learning.update(
+        q_learning.Config(), q_learning.Hyperparams(), q_learning.Learner(q, jnp.float32(0.1)), batch
+    )
     np.testing.assert_allclose(learner.q[0, 1], want, rtol=1e-6)
 
 

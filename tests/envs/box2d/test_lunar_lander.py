@@ -34,8 +34,8 @@ def test_steps_starts_and_episodes_are_gymnasiums(name):
     samples = {row.quantity: row.samples for row in report(name).rows}
     assert samples["flight: position"] == 1000
     assert samples["flight in wind: spin"] == 500
-    assert samples["contact: velocity"] == 100
-    assert samples["contact, Box2D with 3,000 sweeps: velocity"] == 50
+    assert samples["contact: velocity"] == 200
+    assert samples["contact, Box2D with 3,000 sweeps: velocity"] == 100
     assert samples["controller: mean return"] == 100
     assert samples["random policy: returns"] == 250
 
