@@ -74,7 +74,8 @@ class ParityReport:
         if worst is not None and worst.value > 0:
             where = f" ({worst.quantity})" if any(row.measure != worst.measure for row in errors) else ""
             return f"{worst.measure} {worst.value:.2g}{where}"
-        if errors or any(row.measure == "mismatches" for row in self.rows):
+        about_steps = {row.measure for row in self.rows if row.quantity not in ("time limit", "spaces")}
+        if errors or "mismatches" in about_steps:
             return "exact"
         return "same distributions"
 
@@ -108,7 +109,7 @@ def parity(name: str, samples: int = 10_000, seed: int = 0) -> ParityReport:
 
     Args:
         name: an environment with a reference (`names`).
-        samples: number of random (state, action) pairs, and of starts.
+        samples: number of random (state, action) pairs; a reference says how many starts and episodes come with them.
         seed: of everything drawn.
 
     Raises:
@@ -168,9 +169,10 @@ def markdown(reports: Sequence[ParityReport]) -> str:
         f"Measured with Python {python}, jax {version('jax')}, NumPy {version('numpy')}, backend"
         f" {jax.default_backend()}, by `python -m envs.interop.parity`; one environment alone: `jaxrl parity NAME`.",
     ]
+    overview = [("environment", "reference", "result"), *((r.name, r.reference, r.summary) for r in reports)]
+    lines += ["", *_markdown_table(overview)]
     for report in reports:
         verdict = "all checks pass" if report.passed else "some checks FAIL"
-        header, *rows = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table(report))
         lines += [
             "",
             f"## {report.name}",
@@ -178,11 +180,15 @@ def markdown(reports: Sequence[ParityReport]) -> str:
             f"`jaxrl parity {report.name}`, against {report.reference}, {report.samples:,} samples, seed {report.seed}:"
             f" {verdict}.",
             "",
-            header,
-            "|" + "---|" * (header.count("|") - 1),
-            *rows,
+            *_markdown_table(table(report)),
         ]
     return "\n".join(lines) + "\n"
+
+
+def _markdown_table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """The lines of a table whose first row is the header."""
+    header, *body = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    return [header, "|" + "---|" * len(rows[0]), *body]
 
 
 def gymnasium_reference(gymnasium_id: str, **options: Any) -> tuple[Any, Any]:
@@ -420,6 +426,18 @@ register("CliffWalking-v1", f"{_TOY_TEXT}:compare_cliff_walking")
 register("CliffWalkingSlippery-v1", f"{_TOY_TEXT}:compare_cliff_walking_slippery")
 register("Taxi-v4", f"{_TOY_TEXT}:compare_taxi")
 register("Blackjack-v1", f"{_TOY_TEXT}:compare_blackjack")
+
+_BSUITE = "envs.interop.bsuite_parity"
+register("Catch-bsuite", f"{_BSUITE}:compare_catch", "bsuite")
+register("DeepSea-bsuite", f"{_BSUITE}:compare_deep_sea", "bsuite")
+register("DeepSeaStochastic-bsuite", f"{_BSUITE}:compare_deep_sea", "bsuite")
+register("MemoryChain-bsuite", f"{_BSUITE}:compare_memory_chain", "bsuite")
+register("UmbrellaChain-bsuite", f"{_BSUITE}:compare_umbrella_chain", "bsuite")
+register("DiscountingChain-bsuite", f"{_BSUITE}:compare_discounting_chain", "bsuite")
+register("SimpleBandit-bsuite", f"{_BSUITE}:compare_simple_bandit", "bsuite")
+register("CartPole-bsuite", f"{_BSUITE}:compare_cartpole", "bsuite")
+register("CartPoleSwingUp-bsuite", f"{_BSUITE}:compare_cartpole_swingup", "bsuite")
+register("MountainCar-bsuite", f"{_BSUITE}:compare_mountain_car", "bsuite")
 
 
 if __name__ == "__main__":

@@ -58,8 +58,9 @@ def returns(env, act):
     for start, state in enumerate(start_states(env)):
         total, obs, terminated, t = 0.0, env.observe(state), False, 0
         while not terminated:
-            _, state, reward, terminated, _ = env.step(None, state, act(start, obs, t), env.default_params())
-            total, obs, t = total + GAMMA**t * float(reward), env.observe(state), t + 1
+            out = env.step(None, state, act(start, obs, t), env.default_params())
+            state, terminated = out.state, out.terminated
+            total, obs, t = total + GAMMA**t * float(out.reward), env.observe(state), t + 1
         result.append(total)
     return result
 

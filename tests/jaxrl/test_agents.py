@@ -22,6 +22,7 @@ from jaxrl.agents import (
     monte_carlo,
     n_step_sarsa,
     ppo,
+    pqn,
     q_learning,
     rainbow,
     sac,
@@ -63,6 +64,10 @@ def c51_values(agent, state, obs):
 def rainbow_values(agent, state, obs):
     net = rainbow.build(agent.config, agent.env.observation_space, 2)
     return rainbow.action_values(agent.config, state.hp, net.apply(state.learner.params, obs)).max(-1)
+
+
+def pqn_values(agent, state, obs):
+    return pqn.build(agent.config, agent.env.observation_space, 2).apply(state.learner.params, obs).max(-1)
 
 
 def ppo_values(agent, state, obs):
@@ -204,12 +209,13 @@ CASES = {
     ),
     "c51": Case(
         c51,
-        c51.Config(**OFF_POLICY, num_updates=2, num_atoms=21),
+        # Small steps and a long memory: the larger of two noisy means is biased upwards.
+        c51.Config(**OFF_POLICY | {"replay_capacity": 8_000}, num_updates=2, num_atoms=21),
         c51.Hyperparams(
-            learning_rate=5e-3, gamma=GAMMA, target_period=20, epsilon_end=1.0, total_steps=1e6, v_min=-2.0, v_max=8.0
+            learning_rate=1e-3, gamma=GAMMA, target_period=20, epsilon_end=1.0, total_steps=1e6, v_min=-2.0, v_max=8.0
         ),
         c51_values,
-        iterations=800,
+        iterations=1600,
     ),
     "rainbow": Case(
         rainbow,
@@ -217,6 +223,15 @@ CASES = {
         rainbow.Hyperparams(learning_rate=5e-3, gamma=GAMMA, target_period=20, total_steps=1e4, v_min=-2.0, v_max=8.0),
         rainbow_values,
         iterations=800,
+    ),
+    "pqn": Case(
+        pqn,
+        pqn.Config(
+            num_envs=16, rollout_length=8, num_epochs=2, num_minibatches=2, hidden=(16,), anneal_learning_rate=False
+        ),
+        pqn.Hyperparams(learning_rate=5e-3, gamma=GAMMA, epsilon_end=1.0, q_lambda=0.0, total_steps=1e6),
+        pqn_values,
+        iterations=400,
     ),
     "ppo": PPO,
     "ppo_continuous": PPO._replace(continuous=True, env="Pendulum-v1"),
@@ -331,7 +346,7 @@ def test_one_trace_serves_every_hyper_parameter(name):
         return make_train(agent, agent.warmup_steps + 2 * agent.steps_per_iteration, 1, 2)(key, hp, params).evaluation
 
     for scale in (1.0, 0.5, 0.25):
-        train(jax.random.key(0), hp._replace(gamma=hp.gamma * scale), params)
+        train(jax.random.key(0), hp._replace(**{hp._fields[0]: hp[0] * scale}), params)
     assert len(traces) == 1
 
 

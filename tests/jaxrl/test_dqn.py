@@ -188,7 +188,7 @@ def test_warm_up_fills_the_replay_with_whole_n_step_transitions():
     np.testing.assert_allclose(reward[whole], 1 + 0.9 + 0.81, rtol=1e-6)
     np.testing.assert_allclose(discount[whole], 0.9**3, rtol=1e-6)
     ended = flags[:, 0] == 1  # CartPole's random episodes end by termination
-    assert set(np.round(reward[ended], 4).tolist()) == {1.0, 1.9, 2.71}
+    assert set(reward[ended].astype(np.float64).round(4).tolist()) == {1.0, 1.9, 2.71}
     assert not discount[ended].any()
 
 

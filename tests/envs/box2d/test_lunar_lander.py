@@ -32,8 +32,8 @@ def report(name):
 def test_steps_starts_and_episodes_are_gymnasiums(name):
     assert report(name).passed, [row for row in report(name).rows if not row.passed]
     samples = {row.quantity: row.samples for row in report(name).rows}
-    assert samples["flight: position"] == 1000
-    assert samples["flight in wind: spin"] == 500
+    assert 990 <= samples["flight: position"] <= 1000
+    assert 490 <= samples["flight in wind: spin"] <= 500  # without those in which a foot differs
     assert samples["contact: velocity"] == 200
     assert samples["contact, Box2D with 3,000 sweeps: velocity"] == 100
     assert samples["controller: mean return"] == 100
