@@ -440,5 +440,19 @@ register("CartPoleSwingUp-bsuite", f"{_BSUITE}:compare_cartpole_swingup", "bsuit
 register("MountainCar-bsuite", f"{_BSUITE}:compare_mountain_car", "bsuite")
 
 
+def _minigrid(name: str) -> Reference:
+    """MiniGrid's references need the name of the original."""
+
+    def compare(*args: Any) -> list[Check]:
+        return importlib.import_module("envs.interop.minigrid_parity").compare(name, *args)
+
+    return compare
+
+
+for _name in registry.names():
+    if _name.startswith("MiniGrid-"):
+        register(_name, _minigrid(_name), "minigrid")
+
+
 if __name__ == "__main__":
     sys.stdout.write(markdown([parity(name) for name in names()]))
