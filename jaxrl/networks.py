@@ -143,6 +143,7 @@ class CNN(nn.Module):
     convolutions: tuple[tuple[int, int, int], ...]
     hidden: tuple[int, ...]
     activation: Activation
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -158,9 +159,12 @@ class CNN(nn.Module):
                 kernel_init=orthogonal(2.0**0.5),
                 conv_general_dilated=lambda x, weights, strides, *_, **__: convolve(x, weights, strides[0]),
             )
-            x = nn.relu(layer(x))
+            x = layer(x)
+            if self.layer_norm:
+                x = nn.LayerNorm()(x)
+            x = nn.relu(x)
         x = x.reshape(*batch, -1)
-        return MLP(self.hidden, self.activation)(x)
+        return MLP(self.hidden, self.activation, self.layer_norm)(x)
 
 
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # Mnih et al. 2015
@@ -171,7 +175,7 @@ def torso(kind: Torso, hidden: tuple[int, ...], activation: Activation, layer_no
     """Builds the part of a network between observation and heads."""
     if kind == "mlp":
         return MLP(hidden, activation, layer_norm)
-    return CNN({"nature_cnn": NATURE, "minatar_cnn": MINATAR}[kind], hidden, activation)
+    return CNN({"nature_cnn": NATURE, "minatar_cnn": MINATAR}[kind], hidden, activation, layer_norm)
 
 
 def encode(space: spaces.Space, kind: Torso, obs: Any) -> jax.Array:
@@ -224,7 +228,7 @@ def with_heads(
         kind: the torso.
         hidden: sizes of the dense layers.
         activation: after every dense layer of the torso.
-        layer_norm: normalise before every activation (MLP only).
+        layer_norm: normalise before every activation, over the channels of a convolution.
     """
     module = _Heads(kind, tuple(hidden), activation, layer_norm, tuple(heads))
     example = jax.eval_shape(lambda: spaces.sample(space, jax.random.key(0)))

@@ -15,6 +15,7 @@ NAMES = (
     "monte_carlo",
     "n_step_sarsa",
     "ppo",
+    "pqn",
     "q_learning",
     "rainbow",
     "sac",
