@@ -201,6 +201,22 @@ def _error(
     return jax.lax.stop_gradient(r_t + discount_t * v_t) - at_index(q_tm1, a_tm1)
 
 
+def policy_gradient(log_prob: jax.Array, advantage: jax.Array) -> jax.Array:
+    """−log π(a|s) A, whose gradient is the policy gradient's sample (Williams 1992; Sutton et al. 2000).
+
+    Args:
+        log_prob: f32[...] log π(a|s); the only argument that gets a gradient.
+        advantage: f32[...] A.
+    """
+    return -log_prob * jax.lax.stop_gradient(advantage)
+
+
+def importance_weighted(log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array) -> jax.Array:
+    """The surrogate without clipping, −ρA with ρ = π/π_old, f32[...]; arguments as in `clipped_surrogate`."""
+    old_log_prob, advantage = jax.lax.stop_gradient((old_log_prob, advantage))
+    return -jnp.exp(log_prob - old_log_prob) * advantage
+
+
 def clipped_surrogate(
     log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array, epsilon: jax.Array | float
 ) -> jax.Array:

@@ -6,6 +6,7 @@ from types import ModuleType
 from envs.errors import unknown
 
 NAMES = (
+    "a2c",
     "bandit",
     "c51",
     "d4pg",

@@ -13,6 +13,7 @@ import jaxrl
 from envs import probes
 from jaxrl import agents, checkpoint, placement
 from jaxrl.agents import (
+    a2c,
     bandit,
     c51,
     d4pg,
@@ -70,8 +71,9 @@ def pqn_values(agent, state, obs):
     return pqn.build(agent.config, agent.env.observation_space, 2).apply(state.learner.params, obs).max(-1)
 
 
-def ppo_values(agent, state, obs):
-    nets = ppo.build(agent.config, agent.env.observation_space, agent.env.action_space)
+def critic_values(agent, state, obs):
+    """Of the agents whose networks are those of `jaxrl.policies`."""
+    nets = agents.get(agent.name).build(agent.config, agent.env.observation_space, agent.env.action_space)
     return nets.value(state.learner.params, obs)
 
 
@@ -112,8 +114,14 @@ PPO = Case(
     ppo,
     ppo.Config(num_envs=16, rollout_length=16, hidden=(16,), anneal_learning_rate=False, clip_value=False),
     ppo.Hyperparams(learning_rate=5e-3, gamma=GAMMA, total_steps=1e6),
-    ppo_values,
+    critic_values,
     iterations=150,
+)
+A2C = PPO._replace(
+    module=a2c,
+    config=a2c.Config(num_envs=32, rollout_length=8, hidden=(16,), anneal_learning_rate=False),
+    hp=a2c.Hyperparams(learning_rate=5e-3, gamma=GAMMA, entropy_coef=0.01, total_steps=1e6),
+    iterations=800,
 )
 Q_LEARNING = Case(
     q_learning,
@@ -233,6 +241,7 @@ CASES = {
         pqn_values,
         iterations=400,
     ),
+    "a2c": A2C,
     "ppo": PPO,
     "ppo_continuous": PPO._replace(continuous=True, env="Pendulum-v1"),
 }
