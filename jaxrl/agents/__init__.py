@@ -19,6 +19,7 @@ NAMES = (
     "pqn",
     "q_learning",
     "rainbow",
+    "reinforce",
     "sac",
     "sac_discrete",
     "sarsa",

@@ -26,6 +26,7 @@ from jaxrl.agents import (
     pqn,
     q_learning,
     rainbow,
+    reinforce,
     sac,
     sac_discrete,
     sarsa,
@@ -121,6 +122,14 @@ A2C = PPO._replace(
     module=a2c,
     config=a2c.Config(num_envs=32, rollout_length=8, hidden=(16,), anneal_learning_rate=False),
     hp=a2c.Hyperparams(learning_rate=5e-3, gamma=GAMMA, entropy_coef=0.01, total_steps=1e6),
+    iterations=800,
+)
+REINFORCE = PPO._replace(
+    module=reinforce,
+    config=reinforce.Config(num_envs=32, rollout_length=8, hidden=(16,), anneal_learning_rate=False),
+    hp=reinforce.Hyperparams(
+        learning_rate=5e-3, value_learning_rate=5e-3, gamma=GAMMA, entropy_coef=0.01, total_steps=1e6
+    ),
     iterations=800,
 )
 Q_LEARNING = Case(
@@ -242,6 +251,8 @@ CASES = {
         iterations=400,
     ),
     "a2c": A2C,
+    "reinforce": REINFORCE,
+    "reinforce_continuous": REINFORCE._replace(continuous=True, env="Pendulum-v1"),
     "ppo": PPO,
     "ppo_continuous": PPO._replace(continuous=True, env="Pendulum-v1"),
 }
