@@ -19,13 +19,15 @@ Every probe has two switches. `tabular`: observations are the index of the state
 vector (Box f32, which a linear function can represent exactly). `continuous`: actions are f32[1] in −1 … 1 (Box)
 instead of 0 and 1 (Discrete). `params.scale` multiplies every reward and therefore every value.
 
+`Chosen` is any of them but `Recall` by a parameter, so that all are learned in one `vmap`.
+
 Where a probe terminates, the successor's observation is the last one again: an agent that bootstraps through a
 termination is caught by a value that is too large.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -368,6 +370,70 @@ class TimeLimit(Probe):
             "masked": 0.0,
         }[treatment]
         return np.array([gamma**2, gamma, 1.0]) * last
+
+
+class ChosenParams(NamedTuple):
+    """What can be vmapped."""
+
+    scale: float = 1.0  # multiplies every reward
+    which: int = 0  # the probe: its number in `Chosen.probes`
+
+
+@dataclass(frozen=True)
+class Chosen(Probe):
+    """Any of the probes without a memory, chosen by `params.which`: all of them in one `vmap` of one program.
+
+    Observations are those of three states, of which the chosen probe may have fewer. Only `TimeLimit` ever reaches the
+    time limit of three steps.
+    """
+
+    max_steps: int | None = 3
+    num_states: ClassVar[int] = 3
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """All but `Recall`."""
+        kinds = (kind for kind in ALL if kind is not Recall)
+        return tuple(kind(tabular=self.tabular, continuous=self.continuous) for kind in kinds)
+
+    @property
+    def random_step(self) -> bool:
+        """True: one of them needs it."""
+        return True
+
+    @property
+    def observation_space(self) -> Discrete | Box:
+        """The state's index, or f32[3]: its one-hot vector, in `DelayedActionReward` with a continuous action last."""
+        return Box((0.0, 0.0, -1.0), 1.0, (3,)) if self.continuous else super().observation_space
+
+    def default_params(self) -> Any:
+        """The first probe."""
+        return ChosenParams()
+
+    def reset(self, key: jax.Array, params: Any) -> tuple[jax.Array, State]:
+        """Draws one of the chosen probe's starts."""
+        starts = jnp.array([probe.num_starts for probe in self.probes])[params.which]
+        state = State(jax.random.randint(key, (), 0, starts, jnp.int32), jnp.float32(0))
+        return self.observe(state), state
+
+    def step(self, key: jax.Array, state: State, action: jax.Array, params: Any) -> Step:
+        """Takes the chosen probe's step."""
+        every = [probe.step(key, state, action, Params(params.scale))._replace(obs=None) for probe in self.probes]
+        out = jax.tree.map(lambda *leaves: jnp.stack(leaves)[params.which], *every)
+        obs = self.observe(out.state)
+        if self.continuous:
+            names = [type(probe) for probe in self.probes]
+            shown = params.which == names.index(DelayedActionReward)
+            obs = jnp.where(shown, obs.at[2].set(out.state.memory), obs)
+        return out._replace(obs=obs)
+
+    def values(self, gamma: float) -> np.ndarray:
+        """V* of each probe, f64[probes, 3]; nan where a probe has no such state."""
+        table = np.full((len(self.probes), self.num_states), np.nan)
+        for row, probe in zip(table, self.probes, strict=True):
+            known = probe.values(gamma)
+            row[: len(known)] = known
+        return table
 
 
 ALL: Sequence[type[Probe]] = (

@@ -124,12 +124,14 @@ def from_jumanji(env: Any, **options: Any) -> tuple[JumanjiEnv, Params]:
     if env.reward_spec.shape != ():
         raise InputError(f"{name} pays {env.reward_spec.shape} rewards in each step; only one can be handled here.")
     convert = load("jumanji.specs", "jumanji").jumanji_specs_to_gym_spaces
-    spaces = tuple(from_gymnasium_space(convert(spec)) for spec in (env.observation_spec, env.action_spec))
+    observation_space, action_space = (
+        from_gymnasium_space(convert(spec)) for spec in (env.observation_spec, env.action_spec)
+    )
     endless = copy.copy(env)
     limit = getattr(env, "time_limit", None)
     if limit is not None:
         endless.time_limit = 2**30
-    return JumanjiEnv(env, endless, spaces, max_steps=limit), Params()
+    return JumanjiEnv(env, endless, (observation_space, action_space), max_steps=limit), Params()
 
 
 def _plain(obs: Any) -> Any:

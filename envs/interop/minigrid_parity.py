@@ -141,8 +141,8 @@ def replayed(env: Any, params: Any, run: Run) -> list[Check]:
     valid, n = run.valid, int(run.valid.sum())
 
     def mismatches(quantity: str, pairs: list[tuple[Any, Any]], note: str = "") -> Check:
-        wrong = sum((a != b).reshape(len(a), -1).any(1) for a, b in pairs)
-        return Check(quantity, "mismatches", int((wrong > 0).sum()), 0, len(wrong), note=note)
+        wrong = np.any([(a != b).reshape(len(a), -1).any(1) for a, b in pairs], 0)
+        return Check(quantity, "mismatches", int(wrong.sum()), 0, wrong.size, note=note)
 
     error = np.abs(out.reward[valid] - run.reward[valid]).max()
     fields = [(getattr(out.state, name)[valid], getattr(run.state, name)[valid]) for name in State._fields]
@@ -204,7 +204,7 @@ def _same_distribution(a: np.ndarray, b: np.ndarray) -> float:
     rare = counts.sum(0) < 20
     counts = np.concatenate([counts[:, ~rare], counts[:, rare].sum(1, keepdims=True)], 1)
     counts = counts[:, counts.sum(0) > 0]
-    return float(stats.chi2_contingency(counts, correction=False).pvalue) if counts.shape[1] > 1 else 1.0
+    return float(np.asarray(stats.chi2_contingency(counts, correction=False)[1])) if counts.shape[1] > 1 else 1.0
 
 
 def layouts(env: Any, reference: Any, number: int, rng: np.random.Generator) -> Check:

@@ -34,6 +34,14 @@ class Record(NamedTuple):
     after: episode.EpisodeState
 
 
+class Made(NamedTuple):
+    """An environment with the short time limit."""
+
+    name: str
+    env: Any
+    params: Any
+
+
 @functools.lru_cache(maxsize=1)
 def record(name):
     """Few and small programs, since compilation is the cost of this file: random numbers above all."""
@@ -76,22 +84,25 @@ def stack(elements):
     return jax.tree.map(lambda *leaves: np.stack(leaves), *elements)
 
 
-@pytest.fixture(scope="module", params=envs.names())
+def layers(env):
+    """The classes of an environment and of what it wraps, from the outside in."""
+    return (type(env), *(layers(env.env) if isinstance(env, Wrapper) else ()))
+
+
+# A class that has several names is run under the first of them; the others are traced.
+FIRST = list({layers(envs.make(name)[0]): name for name in reversed(envs.names())}.values())
+
+
+@pytest.fixture(scope="module", params=FIRST)
 def case(request):
+    """A recorded run."""
     return record(request.param)
 
 
-@pytest.fixture
-def first_of_class(case):
-    """For the costliest checks: a class that has several names is checked under the first."""
-    first = next(name for name in envs.names() if layers(envs.make(name)[0]) == layers(case.env))
-    if case.name != first:
-        pytest.skip(f"checked as {first}")
-
-
-def layers(env):
-    """The classes of an environment and of what it wraps, from the outside in."""
-    return [type(env), *(layers(env.env) if isinstance(env, Wrapper) else [])]
+@pytest.fixture(params=envs.names())
+def made(request):
+    """Every name."""
+    return Made(request.param, *envs.make(request.param, max_steps=LIMIT))
 
 
 @functools.lru_cache(maxsize=2)
@@ -150,23 +161,23 @@ def uses_key(function, *arguments):
     return any(v is key for eqn in jaxpr.eqns for v in eqn.invars) or any(v is key for v in jaxpr.outvars)
 
 
-def test_instances_are_static_and_equal_by_value(case):
-    again, _ = envs.make(case.name, max_steps=LIMIT)
-    assert case.env == again
-    assert hash(case.env) == hash(again)
-    assert case.env.max_steps == LIMIT
-    assert dataclasses.is_dataclass(case.env)
+def test_instances_are_static_and_equal_by_value(made):
+    again, _ = envs.make(made.name, max_steps=LIMIT)
+    assert made.env == again
+    assert hash(made.env) == hash(again)
+    assert made.env.max_steps == LIMIT
+    assert dataclasses.is_dataclass(made.env)
 
 
-def test_params_are_arrays_of_a_fixed_dtype(case):
-    for leaf in jax.tree.leaves(case.params):
+def test_params_are_arrays_of_a_fixed_dtype(made):
+    for leaf in jax.tree.leaves(made.params):
         assert isinstance(leaf, np.ndarray)
         assert leaf.dtype in (np.float32, np.int32, np.bool_, np.uint8, np.uint32), leaf.dtype
 
 
-def test_shapes_and_dtypes(case):
-    obs, state, step = abstract(case)
-    expected = types(space_types(case.env.observation_space))
+def test_shapes_and_dtypes(made):
+    obs, state, step = abstract(made)
+    expected = types(space_types(made.env.observation_space))
     assert types(obs) == expected
     assert types(step.obs) == expected
     assert types(step.state) == types(state)
@@ -175,19 +186,19 @@ def test_shapes_and_dtypes(case):
     assert isinstance(step.info, dict)
 
 
-def test_params_can_be_vmapped(case):
+def test_params_can_be_vmapped(made):
     """Shapes do not depend on params, and no Python branch reads them."""
-    obs, state, step = abstract(case)
-    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), case.params)
+    obs, state, step = abstract(made)
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), made.params)
     if not jax.tree.leaves(params):
         pytest.skip("no parameters")
     key = jax.random.key(0)
-    batched = jax.eval_shape(jax.vmap(case.env.reset, in_axes=(None, 0), axis_size=2), key, params)
+    batched = jax.eval_shape(jax.vmap(made.env.reset, in_axes=(None, 0), axis_size=2), key, params)
     assert [leaf.shape for leaf in jax.tree.leaves(batched)] == [
         (2, *leaf.shape) for leaf in jax.tree.leaves((obs, state))
     ]
-    action = space_types(case.env.action_space)
-    batched = jax.eval_shape(jax.vmap(case.env.step, in_axes=(None, None, None, 0)), key, state, action, params)
+    action = space_types(made.env.action_space)
+    batched = jax.eval_shape(jax.vmap(made.env.step, in_axes=(None, None, None, 0)), key, state, action, params)
     assert [leaf.shape for leaf in jax.tree.leaves(batched)] == [(2, *leaf.shape) for leaf in jax.tree.leaves(step)]
 
 
@@ -215,7 +226,6 @@ def test_clock_and_flags(case):
     assert ts.truncated.any() or ts.terminated.any(0).all(), "the short limit was never reached"
 
 
-@pytest.mark.usefixtures("first_of_class")
 def test_next_obs_is_the_true_successor_and_vmap_equals_a_loop(case):
     """Each step alone, unbatched and from the recorded state, gives what the batch gave: also where episodes end."""
     step = jitted_step(case.env)
@@ -235,7 +245,6 @@ def test_next_obs_is_the_true_successor_and_vmap_equals_a_loop(case):
     assert ended[checked].any()
 
 
-@pytest.mark.usefixtures("first_of_class")
 def test_jit_equals_eager(case):
     assert_close(case.env.reset(case.start_keys[2, 1], case.params), at(case.starts, 2, 1))
     key, state, action = jax.random.key(3), at(case.before.state, 1, 0), at(case.action, 1, 0)

@@ -204,3 +204,33 @@ def test_starts_cover_both_states():
     for probe in (probes.ObservedReward, probes.ActionObservation, probes.Recall):
         obs, _ = jit(jax.vmap(probe(tabular=True).reset, in_axes=(0, None)))(keys, probes.Params())
         assert 16 < int(obs.sum()) < 48
+
+
+@pytest.mark.parametrize("switches", [{}, {"tabular": True}, {"continuous": True}])
+def test_the_chosen_probe_is_that_probe(switches):
+    """Steps, starts and observations (where it has fewer states, the others' coordinates are 0)."""
+    kinds = [kind for kind in probes.ALL if kind is not probes.Recall]
+    if switches.get("tabular"):
+        assert not any(probe.continuous for probe in probes.Chosen(**switches).probes)
+    chosen = probes.Chosen(**switches)
+    assert [type(probe) for probe in chosen.probes] == kinds
+    for which, kind in enumerate(kinds):
+        env, params = kind(**switches), probes.ChosenParams(scale=2.0, which=which)
+        assert env.max_steps in (None, chosen.max_steps)
+        np.testing.assert_array_equal(chosen.values(GAMMA)[which][: len(env.values(GAMMA))], env.values(GAMMA))
+        _, state = env.reset(jax.random.key(3), probes.Params())
+        found = {int(chosen.reset(jax.random.key(i), params)[1].index) for i in range(20)}
+        assert found == set(range(env.num_starts))
+        for t in range(4):
+            action = jnp.array([0.3 * t]) if env.continuous else jnp.int32(t % 2)
+            out, same = (
+                one.step(jax.random.key(t), state, action, p)
+                for one, p in ((env, probes.Params(2.0)), (chosen, params))
+            )
+            obs = np.zeros(3) if not env.tabular else same.obs
+            if not env.tabular:
+                obs[: env.num_states] = out.obs
+            np.testing.assert_array_equal(same.obs, obs if not env.tabular else out.obs)
+            for name in ("state", "reward", "terminated"):
+                jax.tree.map(np.testing.assert_array_equal, getattr(same, name), getattr(out, name))
+            state = out.state
