@@ -264,6 +264,19 @@ def huber(error: jax.Array, delta: jax.Array | float = 1.0) -> jax.Array:
     return 0.5 * jnp.square(inner) + delta * (size - inner)
 
 
+def signed_hyperbolic(x: jax.Array, epsilon: float = 1e-3) -> jax.Array:
+    """h(x) = sign(x) (√(|x| + 1) − 1) + εx, which squeezes large values (Pohlen et al. 2018, arXiv:1805.11593)."""
+    return jnp.sign(x) * (jnp.sqrt(jnp.abs(x) + 1.0) - 1.0) + epsilon * x
+
+
+def signed_parabolic(x: jax.Array, epsilon: float = 1e-3) -> jax.Array:
+    """The inverse of `signed_hyperbolic` (arXiv:1805.11593, proposition A.2)."""
+    # √(|y| + 1) = z solves ε z² + z = |x| + 1 + ε. Written so that no two nearly equal numbers are subtracted.
+    total = jnp.abs(x) + 1.0 + epsilon
+    root = 2.0 * total / (1.0 + jnp.sqrt(1.0 + 4.0 * epsilon * total))
+    return jnp.sign(x) * (jnp.square(root) - 1.0)
+
+
 def soft_value(policy: Categorical, q: jax.Array, alpha: jax.Array | float) -> jax.Array:
     """The value of a state whose action is yet to be drawn, Σ_a π(a) (q(a) − α log π(a)), entropy included: f32[...].
 
@@ -287,23 +300,59 @@ def temperature(log_alpha: jax.Array, entropy: jax.Array, target_entropy: jax.Ar
     return jnp.exp(log_alpha) * jax.lax.stop_gradient(entropy - target_entropy)
 
 
-def quantile_regression(quantiles: jax.Array, target: jax.Array, delta: jax.Array | float = 1.0) -> jax.Array:
+def quantile_regression(
+    quantiles: jax.Array, target: jax.Array, delta: jax.Array | float = 1.0, tau: jax.Array | None = None
+) -> jax.Array:
     """The Huber quantile loss of every quantile m against every sample j, |τ_m − 1{u < 0}| huber(u)/δ, u = y_j − θ_m.
 
-    Dabney et al. 2018 (arXiv:1710.10044), eqs. 9 and 10, at the midpoints τ_m = (m − ½)/M.
+    Dabney et al. 2018 (arXiv:1710.10044), eqs. 9 and 10.
 
     Args:
-        quantiles: f32[..., M] estimates θ of the quantiles, in their order.
+        quantiles: f32[..., M] estimates θ of the quantiles.
         target: f32[..., J] samples of the distribution; no gradient goes through them.
         delta: where the loss turns linear.
+        tau: f32[..., M] which quantiles they are; the midpoints τ_m = (m − ½)/M unless given.
 
     Returns:
         f32[..., M, J]; QR-DQN sums over M and averages over J, TQC averages over both.
     """
-    num = quantiles.shape[-1]
-    midpoints = (jnp.arange(num, dtype=quantiles.dtype) + 0.5) / num
+    if tau is None:
+        num = quantiles.shape[-1]
+        tau = (jnp.arange(num, dtype=quantiles.dtype) + 0.5) / num
     error = jax.lax.stop_gradient(target)[..., None, :] - quantiles[..., None]
-    return jnp.abs(midpoints[:, None] - (error < 0)) * huber(error, delta) / delta
+    return jnp.abs(tau[..., None] - (error < 0)) * huber(error, delta) / delta
+
+
+def quantile_q_learning(
+    quantiles_tm1: jax.Array,
+    a_tm1: jax.Array,
+    r_t: jax.Array | float,
+    discount_t: jax.Array | float,
+    quantiles_t: jax.Array,
+    a_t: jax.Array,
+    delta: jax.Array | float = 1.0,
+    tau_tm1: jax.Array | None = None,
+) -> jax.Array:
+    """Quantile regression of Z(s_tm1, a_tm1) on samples of r + γ Z(s_t, a_t): the loss of QR-DQN and IQN.
+
+    Dabney et al. 2018 (arXiv:1710.10044), algorithm 1, and arXiv:1806.06923, eq. 3.
+
+    Args:
+        quantiles_tm1: f32[..., A, M] quantiles of the returns from the state acted in.
+        a_tm1: int[...] the action taken there.
+        r_t: f32[...] the reward that followed.
+        discount_t: f32[...] γ(1 − terminated).
+        quantiles_t: f32[..., A, J] quantiles of the returns from the successor, usually from a target network.
+        a_t: int[...] the successor's action, greedy.
+        delta: where the loss of an error turns linear.
+        tau_tm1: f32[..., M] which quantiles `quantiles_tm1` are; the midpoints unless given.
+
+    Returns:
+        f32[...] to be minimised: the sum over M of the mean over J.
+    """
+    target = jnp.asarray(r_t)[..., None] + jnp.asarray(discount_t)[..., None] * _at_action(quantiles_t, a_t)
+    each = quantile_regression(_at_action(quantiles_tm1, a_tm1), target, delta, tau_tm1)
+    return each.mean(-1).sum(-1)
 
 
 def approx_kl(log_prob: jax.Array, old_log_prob: jax.Array) -> jax.Array:

@@ -286,3 +286,23 @@ def test_quantile_regression_finds_the_quantiles_of_a_sample():
 
     found, _ = jax.jit(lambda start: jax.lax.scan(descend, start, length=400))(jnp.zeros(4))
     np.testing.assert_allclose(found, np.quantile(samples, [0.125, 0.375, 0.625, 0.875]), atol=0.05)
+
+
+def test_quantile_q_learning_agrees_with_rlax(rlax):
+    """At quantiles of the caller's choice, as IQN has them, one set for each element."""
+    keys = jax.random.split(jax.random.key(3), 6)
+    q_tm1, q_t = (jax.random.normal(key, (7, 3, n)) for key, n in zip(keys[:2], (4, 5), strict=True))
+    tau = jax.random.uniform(keys[2], (7, 4))
+    a, r = jax.random.randint(keys[3], (7,), 0, 3), jax.random.normal(keys[4], (7,))
+    discount = jax.random.uniform(keys[5], (7,))
+    theirs = jax.vmap(lambda q, *args: rlax.quantile_q_learning(q.T, *args[:-1], args[-1].T, args[-1].T, 1.0))(
+        q_tm1, tau, a, r, discount, q_t
+    )
+    ours = losses.quantile_q_learning(q_tm1, a, r, discount, q_t, q_t.mean(-1).argmax(-1), 1.0, tau)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_value_rescaling_agrees_with_rlax_and_is_undone(rlax):
+    x = jnp.concatenate([jnp.linspace(-1e4, 1e4, 101), jnp.array([-1e-3, 0.0, 0.5, 1.0])])
+    np.testing.assert_allclose(losses.signed_hyperbolic(x), rlax.signed_hyperbolic(x, 1e-3), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(losses.signed_parabolic(losses.signed_hyperbolic(x)), x, rtol=1e-4, atol=1e-6)
