@@ -7,6 +7,7 @@ from envs.errors import unknown
 
 NAMES = (
     "a2c",
+    "actor_critic",
     "bandit",
     "c51",
     "d4pg",

@@ -332,6 +332,12 @@ CASES = {
         iterations=200,
     ),
     "trpo": TRPO,
+    "actor_critic": REINFORCE._replace(
+        module=actor_critic,
+        config=actor_critic.Config(num_envs=32, steps_per_iteration=8, hidden=(16,), anneal_learning_rate=False),
+        hp=actor_critic.Hyperparams(learning_rate=2e-3, value_learning_rate=2e-3, gamma=GAMMA, total_steps=1e6),
+        iterations=200,
+    ),
     "ppo": PPO,
     "ppo_continuous": PPO._replace(continuous=True, env="Pendulum-v1"),
 }
