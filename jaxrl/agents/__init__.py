@@ -19,6 +19,7 @@ NAMES = (
     "ppo",
     "pqn",
     "q_learning",
+    "qr_dqn",
     "rainbow",
     "reinforce",
     "sac",
