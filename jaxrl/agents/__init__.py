@@ -28,6 +28,7 @@ NAMES = (
     "sarsa_lambda",
     "td3",
     "tqc",
+    "trpo",
 )
 
 

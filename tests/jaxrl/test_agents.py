@@ -166,6 +166,11 @@ TRPO = PPO._replace(
     config=trpo.Config(num_envs=16, rollout_length=16, hidden=(16,), critic_epochs=4, critic_minibatches=4),
     hp=trpo.Hyperparams(gamma=GAMMA, critic_learning_rate=5e-3),
 )
+TRPO = PPO._replace(
+    module=trpo,
+    config=trpo.Config(num_envs=16, rollout_length=16, hidden=(16,), critic_epochs=4, critic_minibatches=4),
+    hp=trpo.Hyperparams(gamma=GAMMA, critic_learning_rate=5e-3),
+)
 Q_LEARNING = Case(
     q_learning,
     q_learning.Config(num_envs=4),
@@ -338,6 +343,7 @@ CASES = {
         hp=actor_critic.Hyperparams(learning_rate=2e-3, value_learning_rate=2e-3, gamma=GAMMA, total_steps=1e6),
         iterations=200,
     ),
+    "trpo": TRPO,
     "ppo": PPO,
     "ppo_continuous": PPO._replace(continuous=True, env="Pendulum-v1"),
 }

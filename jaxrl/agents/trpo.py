@@ -1,0 +1,272 @@
+"""Trust region policy optimisation (Schulman et al. 2015, arXiv:1502.05477).
+
+    max_θ E[ π_θ(a|s)/π_old(a|s) A ]   subject to   E[ KL(π_old(·|s) ‖ π_θ(·|s)) ] ≤ δ
+
+To first order in the objective g and second order in the constraint the step is √(2δ / xᵀFx) x with x = F⁻¹g, F the
+Fisher information of the policy. x comes from conjugate gradients, which need products F v alone; F itself is never
+built. Then the step is shortened until the true objective improves and the true KL is at most δ; if no length does,
+the policy stays. The critic is fitted to GAE's returns by epochs of Adam on minibatches (Schulman et al. 2016).
+
+The KL of each update, exact over the states of the rollout, is reported as `kl`; by construction it never exceeds δ.
+
+Deviations from the paper: generalised advantage estimates, normalised, instead of Monte Carlo returns (as in the
+authors' later code, which also damps F by 0.1); a step cut by the time limit is bootstrapped.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from envs import episode
+from envs.base import Env
+from envs.errors import InputError
+from envs.spaces import Space
+from jaxrl import losses, networks, policies, returns
+from jaxrl.rollout import rollout
+from jaxrl.types import Agent, Metrics, Policy, Transition
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is static: a new value means a new compilation."""
+
+    num_envs: int = 8
+    """Environments that one run steps in parallel."""
+    rollout_length: int = 256
+    """Steps in each environment between updates."""
+    cg_iterations: int = 10
+    """Steps of conjugate gradients."""
+    line_search_steps: int = 10
+    """Lengths of the step that are tried, each 0.8 times the one before."""
+    critic_epochs: int = 10
+    """Passes of the critic over every rollout."""
+    critic_minibatches: int = 16
+    """Parts of a rollout, one gradient step of the critic each; must divide num_envs · rollout_length."""
+    torso: networks.Torso = "mlp"
+    """What stands between the observation and the heads."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Sizes of the dense layers."""
+    activation: networks.Activation = "tanh"
+    """After every dense layer."""
+    squash: policies.Squash = "clip"
+    """How a Gaussian action enters the Box: clipped to it, or through tanh."""
+
+
+class Hyperparams(NamedTuple):
+    """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
+
+    max_kl: float = 0.01
+    """δ, how far one update may move the policy, in nats."""
+    gamma: float = 0.99
+    """Discount."""
+    gae_lambda: float = 0.95
+    """λ of the advantage estimate."""
+    damping: float = 0.1
+    """Added to the diagonal of F."""
+    critic_learning_rate: float = 1e-3
+    """Step size of the critic's Adam."""
+
+
+class Learner(NamedTuple):
+    """What `update` changes."""
+
+    params: Any
+    critic_opt_state: Any
+
+
+class State(NamedTuple):
+    """Everything in which two runs can differ."""
+
+    key: jax.Array
+    hp: Hyperparams
+    env_params: Any
+    learner: Learner
+    episode: episode.EpisodeState  # [num_envs]
+
+
+def build(config: Config, observation_space: Space, action_space: Space) -> policies.Networks:
+    """Builds policy and value for a pair of spaces; see `policies.build` for what they may be."""
+    shape = (config.torso, config.hidden, config.activation)
+    return policies.build("trpo", observation_space, action_space, *shape, squash=config.squash)
+
+
+def optimizer(hp: Hyperparams) -> optax.GradientTransformation:
+    """The critic's Adam; the policy has none."""
+    return optax.adam(hp.critic_learning_rate)
+
+
+def init_learner(nets: policies.Networks, hp: Hyperparams, key: jax.Array) -> Learner:
+    """Draws the parameters."""
+    params = nets.init(key)
+    return Learner(params, optimizer(hp).init(params["critic"]))
+
+
+def fisher_vector_product(policy: Callable[[Any], Any], params: Any, vector: Any) -> Any:
+    """F v = Jᵀ M J v, with J the Jacobian of the policy's outputs and M the Hessian of the KL in these outputs.
+
+    Args:
+        policy: params -> a batch of distributions (a pytree with a method `kl`); F is the mean over the batch.
+        params: where F is taken.
+        vector: v, with the structure of `params`.
+
+    Returns:
+        F v, with the structure of `params`.
+    """
+    outputs, transposed = jax.vjp(policy, params)
+    # J v as the transpose of the transpose: convolutions here have a reverse mode only (`networks.convolve`).
+    _, forward = jax.vjp(lambda cotangent: transposed(cotangent)[0], jax.tree.map(jnp.zeros_like, outputs))
+    (moved,) = forward(vector)
+    _, metric = jax.jvp(jax.grad(lambda other: outputs.kl(other).mean()), (outputs,), (moved,))
+    return transposed(metric)[0]
+
+
+def conjugate_gradient(
+    product: Callable[[jax.Array], jax.Array], target: jax.Array, iterations: int
+) -> tuple[jax.Array, jax.Array]:
+    """Solves A x = b for positive definite A (Hestenes & Stiefel 1952), from x = 0, in a fixed number of steps.
+
+    Args:
+        product: v -> A v.
+        target: b, f32[n].
+        iterations: steps; after n of them the solution is exact but for rounding.
+
+    Returns:
+        (x f32[n], the squared norm of the residual).
+    """
+
+    def one_step(carry: tuple[jax.Array, ...], _: None) -> tuple[tuple[jax.Array, ...], None]:
+        x, residual, direction, norm = carry
+        moved = product(direction)
+        curvature = direction @ moved
+        # Once solved there is nothing left to divide by: later steps are 0.
+        length = jnp.where(curvature > 0, norm / jnp.where(curvature > 0, curvature, 1.0), 0.0)
+        x, residual = x + length * direction, residual - length * moved
+        new_norm = residual @ residual
+        direction = residual + jnp.where(norm > 0, new_norm / jnp.where(norm > 0, norm, 1.0), 0.0) * direction
+        return (x, residual, direction, new_norm), None
+
+    start = (jnp.zeros_like(target), target, target, target @ target)
+    (x, _, _, norm), _ = jax.lax.scan(one_step, start, None, length=iterations)
+    return x, norm
+
+
+def update(
+    config: Config, nets: policies.Networks, hp: Hyperparams, learner: Learner, batch: Transition, key: jax.Array
+) -> tuple[Learner, dict[str, jax.Array]]:
+    """One natural step of the policy and several epochs of the critic on one rollout.
+
+    Args:
+        config: static configuration.
+        nets: from `build`.
+        hp: hyper-parameters.
+        learner: parameters and optimiser state.
+        batch: [T, B, ...] from the policy of `learner`; extras hold "unit_action" as it was drawn.
+        key: for the permutations.
+
+    Returns:
+        (learner, scalars; those of the critic averaged over its gradient steps).
+    """
+    value = nets.value(learner.params, batch.obs)
+    next_value = nets.value(learner.params, batch.next_obs)
+    discount, lam = returns.cuts(batch.terminated, batch.truncated, hp.gamma, hp.gae_lambda)
+    advantage, target = returns.gae(batch.reward, discount, value, next_value, lam)
+    advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+
+    critic, actor = learner.params["critic"], {k: v for k, v in learner.params.items() if k != "critic"}
+    theta, unravel = ravel_pytree(actor)
+
+    def policy(theta: jax.Array) -> Any:
+        return nets.policy(unravel(theta), batch.obs)
+
+    old = policy(theta)
+    old_log_prob = old.log_prob(batch.extras["unit_action"])
+
+    def objective(theta: jax.Array) -> tuple[jax.Array, Any]:
+        new = policy(theta)
+        ratio = jnp.exp(new.log_prob(batch.extras["unit_action"]) - old_log_prob)
+        return (ratio * advantage).mean(), new
+
+    def product(vector: jax.Array) -> jax.Array:
+        return fisher_vector_product(policy, theta, vector) + hp.damping * vector
+
+    gradient, _ = jax.grad(objective, has_aux=True)(theta)
+    direction, residual = conjugate_gradient(product, gradient, config.cg_iterations)
+    curvature = direction @ product(direction)
+    full_step = jnp.sqrt(2 * hp.max_kl / jnp.maximum(curvature, 1e-12)) * direction
+    before = advantage.mean()  # the objective where the ratio is 1
+
+    def try_length(best: tuple[jax.Array, ...], length: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
+        value, new = objective(theta + length * full_step)
+        kl, gain = old.kl(new).mean(), value - before
+        take = (best[0] == 0) & (kl <= hp.max_kl) & (gain > 0)  # the first, so the longest, that will do
+        return jax.tree.map(lambda now, so_far: jnp.where(take, now, so_far), (length, kl, gain), best), None
+
+    lengths = 0.8 ** jnp.arange(config.line_search_steps, dtype=jnp.float32)
+    nothing = (jnp.float32(0), jnp.float32(0), jnp.float32(0))
+    (length, kl, gain), _ = jax.lax.scan(try_length, nothing, lengths)
+    actor = unravel(theta + length * full_step)
+
+    samples = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), (batch.obs, target))
+
+    def critic_loss(critic: Any, obs: Any, target: jax.Array) -> jax.Array:
+        return losses.squared(nets.value({"critic": critic}, obs) - target).mean()
+
+    def critic_step(carry: tuple[Any, Any], rows: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
+        critic, opt_state = carry
+        loss, grads = jax.value_and_grad(critic_loss)(critic, *jax.tree.map(lambda x: x[rows], samples))
+        updates, opt_state = optimizer(hp).update(grads, opt_state)
+        return (optax.apply_updates(critic, updates), opt_state), loss
+
+    def epoch(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
+        order = jax.random.permutation(key, target.size).reshape(config.critic_minibatches, -1)
+        return jax.lax.scan(critic_step, carry, order)
+
+    keys = jax.random.split(key, config.critic_epochs)
+    (critic, opt_state), value_loss = jax.lax.scan(epoch, (critic, learner.critic_opt_state), keys)
+    scalars = {
+        "kl": kl,
+        "surrogate_gain": gain,
+        "step_length": length,
+        "cg_residual": residual / jnp.maximum(gradient @ gradient, 1e-12),
+        "value_loss": value_loss.mean(),
+        "entropy": old.entropy().mean(),
+        "grad_norm": jnp.linalg.norm(gradient),
+    }
+    return Learner(actor | {"critic": critic}, opt_state), scalars
+
+
+def make(env: Env, config: Config = Config()) -> Agent:
+    """Binds TRPO to an environment.
+
+    Raises:
+        InputError: spaces that TRPO cannot handle, or a rollout that does not split into minibatches.
+    """
+    steps_per_iteration = config.num_envs * config.rollout_length
+    if config.critic_minibatches < 1 or steps_per_iteration % config.critic_minibatches:
+        raise InputError(
+            f"critic_minibatches={config.critic_minibatches} does not divide num_envs · rollout_length = "
+            f"{config.num_envs} · {config.rollout_length} = {steps_per_iteration}."
+        )
+    nets = build(config, env.observation_space, env.action_space)
+
+    def policy(state: State) -> Policy:
+        return policies.greedy(nets, state.learner.params)
+
+    def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
+        key, key_learner, key_episode = jax.random.split(key, 3)
+        running = episode.reset(env, env_params, key_episode, config.num_envs)
+        return State(key, hp, env_params, init_learner(nets, hp, key_learner), running)
+
+    def step(state: State) -> tuple[State, Metrics]:
+        key, key_rollout, key_update = jax.random.split(state.key, 3)
+        acting = policies.sampling(nets, state.learner.params)
+        out = rollout(env, state.env_params, acting, state.episode, (), key_rollout, config.rollout_length)
+        learner, scalars = update(config, nets, state.hp, state.learner, out.transitions, key_update)
+        return state._replace(key=key, learner=learner, episode=out.episode), Metrics(out.stats, scalars)
+
+    return Agent(init, step, policy, steps_per_iteration, 0, "trpo", env, config)
