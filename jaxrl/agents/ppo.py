@@ -1,18 +1,25 @@
-"""Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347) with the clipped surrogate.
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347): clipped surrogate, or a penalty on the KL.
 
     L(θ) = E[ −min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) + c_v (V − G)²/2 − c_e H ],   ρ = π(a|s) / π_old(a|s)
+
+or, with surrogate="kl_penalty", −ρ A + β KL(π_old ‖ π) in place of the minimum (the paper's section 4): β is doubled
+after an update whose KL was more than 1.5 times the target, halved after one with less than the target / 1.5.
 
 A is the generalised advantage estimate, normalised in every minibatch; G = A + V(s). Details after "The 37
 implementation details of PPO" (Huang et al. 2022): orthogonal weights, Adam with ε = 1e-5, clipping of the value
 (optional), of the *global* gradient norm, a learning rate that falls linearly to 0. Discrete actions, or a Gaussian
-with a state-independent standard deviation over the unit box, clipped and scaled to the environment's Box.
+with a state-independent standard deviation over the unit box, clipped or squashed by tanh, and scaled to the
+environment's Box. Actions are masked where the observation has an entry "action_mask" (see `jaxrl.policies`).
+
+With `early_stop` an update ends at the first minibatch whose KL is beyond 1.5 times the target (as in OpenAI's Spinning
+Up, there epoch by epoch). The remaining gradient steps are computed and thrown away, so the program has no branch.
 
 Deviations from CleanRL's ppo.py: values are computed once from the stored observations rather than while acting, and a
 step cut by the time limit is bootstrapped with the value of its true successor, where CleanRL bootstraps nothing.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +28,8 @@ import optax
 from envs import episode
 from envs.base import Env
 from envs.errors import InputError
-from envs.spaces import Box, Discrete, Space
-from jaxrl import exploration, losses, networks, normalize, returns
-from jaxrl.actions import unit_box
-from jaxrl.distributions import Categorical, Normal
+from envs.spaces import Box, Space
+from jaxrl import exploration, losses, networks, normalize, policies, returns
 from jaxrl.rollout import rollout
 from jaxrl.types import Agent, Metrics, Policy, Transition
 
@@ -49,6 +54,12 @@ class Config:
     """After every dense layer."""
     shared_torso: bool = False
     """One torso for policy and value instead of two."""
+    squash: policies.Squash = "clip"
+    """How a Gaussian action enters the Box: clipped to it, or through tanh."""
+    surrogate: Literal["clip", "kl_penalty"] = "clip"
+    """What keeps the policy near the one that acted: the clipped ratio, or a penalty with adaptive weight."""
+    early_stop: bool = False
+    """End an update once the policy has moved beyond 1.5 · hp.target_kl."""
     clip_value: bool = True
     """Clip the change of the value as that of the policy."""
     normalize_advantage: bool = True
@@ -72,6 +83,10 @@ class Hyperparams(NamedTuple):
     """λ of the advantage estimate."""
     clip_epsilon: float = 0.2
     """How far the probability ratio may move before its gradient is cut."""
+    target_kl: float = 0.01
+    """KL(π_old ‖ π) that the penalty aims at or the early stop allows, in nats."""
+    kl_coef: float = 1.0
+    """Weight β of the penalty at the start."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus."""
     value_coef: float = 0.5
@@ -87,6 +102,7 @@ class Learner(NamedTuple):
 
     params: Any
     opt_state: Any
+    kl_coef: jax.Array  # f32[] β; constant with the clipped surrogate
 
 
 class State(NamedTuple):
@@ -102,68 +118,10 @@ class State(NamedTuple):
     iteration: jax.Array  # i32[]
 
 
-class Networks(NamedTuple):
-    """Policy and value function over one tree of parameters."""
-
-    init: Any  # key -> params
-    policy: Any  # (params, obs [..., *obs]) -> Categorical or Normal over [...]
-    value: Any  # (params, obs [..., *obs]) -> f32[...]
-    both: Any  # the two at once
-
-
-def build(config: Config, observation_space: Space, action_space: Space) -> Networks:
-    """Builds the networks for a pair of spaces.
-
-    Raises:
-        InputError: an action space that is neither Discrete nor a vector Box.
-    """
-    if isinstance(action_space, Discrete):
-        num_outputs = action_space.n
-    elif isinstance(action_space, Box) and len(action_space.shape) == 1:
-        num_outputs = action_space.shape[0]
-    else:
-        raise InputError(
-            f"ppo needs a Discrete action space or a Box of shape (n,); the environment has {action_space}."
-        )
-    policy_head, value_head = ("policy", num_outputs, 0.01), ("value", 1, 1.0)
+def build(config: Config, observation_space: Space, action_space: Space) -> policies.Networks:
+    """Builds policy and value for a pair of spaces; see `policies.build` for what they may be."""
     shape = (config.torso, config.hidden, config.activation)
-
-    def distribution(params: Any, outputs: jax.Array) -> Categorical | Normal:
-        if isinstance(action_space, Discrete):
-            return Categorical(outputs)
-        return Normal(outputs, jnp.broadcast_to(jnp.exp(params["log_std"]), outputs.shape))
-
-    def with_log_std(params: dict[str, Any]) -> dict[str, Any]:
-        return params if isinstance(action_space, Discrete) else params | {"log_std": jnp.zeros(num_outputs)}
-
-    if config.shared_torso:
-        net = networks.with_heads(observation_space, (policy_head, value_head), *shape)
-
-        def both(params: Any, obs: Any) -> tuple[Any, jax.Array]:
-            outputs, value = net.apply(params["net"], obs)
-            return distribution(params, outputs), value[..., 0]
-
-        return Networks(
-            init=lambda key: with_log_std({"net": net.init(key)}),
-            policy=lambda params, obs: both(params, obs)[0],
-            value=lambda params, obs: both(params, obs)[1],
-            both=both,
-        )
-
-    actor = networks.with_heads(observation_space, (policy_head,), *shape)
-    critic = networks.with_heads(observation_space, (value_head,), *shape)
-
-    def init(key: jax.Array) -> Any:
-        key_actor, key_critic = jax.random.split(key)
-        return with_log_std({"actor": actor.init(key_actor), "critic": critic.init(key_critic)})
-
-    def policy(params: Any, obs: Any) -> Categorical | Normal:
-        return distribution(params, actor.apply(params["actor"], obs)[0])
-
-    def value(params: Any, obs: Any) -> jax.Array:
-        return critic.apply(params["critic"], obs)[0][..., 0]
-
-    return Networks(init, policy, value, lambda params, obs: (policy(params, obs), value(params, obs)))
+    return policies.build("ppo", observation_space, action_space, *shape, config.shared_torso, config.squash)
 
 
 def optimizer(hp: Hyperparams) -> optax.GradientTransformation:
@@ -171,10 +129,10 @@ def optimizer(hp: Hyperparams) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), optax.adam(hp.learning_rate, eps=1e-5))
 
 
-def init_learner(nets: Networks, hp: Hyperparams, key: jax.Array) -> Learner:
+def init_learner(nets: policies.Networks, hp: Hyperparams, key: jax.Array) -> Learner:
     """Draws the parameters."""
     params = nets.init(key)
-    return Learner(params, optimizer(hp).init(params))
+    return Learner(params, optimizer(hp).init(params), jnp.float32(hp.kl_coef))
 
 
 class _Samples(NamedTuple):
@@ -186,10 +144,11 @@ class _Samples(NamedTuple):
     value: jax.Array  # before the update
     advantage: jax.Array
     target: jax.Array
+    old_policy: Any  # the distribution of every step before the update, or () where nothing needs it
 
 
 def update(
-    config: Config, nets: Networks, hp: Hyperparams, learner: Learner, batch: Transition, key: jax.Array
+    config: Config, nets: policies.Networks, hp: Hyperparams, learner: Learner, batch: Transition, key: jax.Array
 ) -> tuple[Learner, dict[str, jax.Array]]:
     """Several epochs of minibatch gradient steps on one rollout.
 
@@ -209,7 +168,9 @@ def update(
     next_value = nets.value(learner.params, batch.next_obs)
     discount, lam = returns.cuts(batch.terminated, batch.truncated, hp.gamma, hp.gae_lambda)
     advantage, target = returns.gae(batch.reward, discount, value, next_value, lam)
-    samples = _Samples(batch.obs, batch.extras["unit_action"], batch.extras["log_prob"], value, advantage, target)
+    old_policy = nets.policy(learner.params, batch.obs) if config.surrogate == "kl_penalty" else ()
+    action, log_prob = batch.extras["unit_action"], batch.extras["log_prob"]
+    samples = _Samples(batch.obs, action, log_prob, value, advantage, target, old_policy)
     samples = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), samples)
     num_samples = samples.value.shape[0]
 
@@ -219,7 +180,13 @@ def update(
         advantage = mb.advantage
         if config.normalize_advantage:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        policy_loss = losses.clipped_surrogate(log_prob, mb.log_prob, advantage, hp.clip_epsilon).mean()
+        if config.surrogate == "clip":
+            approx_kl = losses.approx_kl(log_prob, mb.log_prob).mean()
+            policy_loss = losses.clipped_surrogate(log_prob, mb.log_prob, advantage, hp.clip_epsilon).mean()
+        else:
+            approx_kl = mb.old_policy.kl(policy).mean()
+            policy_loss = losses.importance_weighted(log_prob, mb.log_prob, advantage).mean()
+            policy_loss += learner.kl_coef * approx_kl
         if config.clip_value:
             value_loss = losses.clipped_value(value, mb.value, mb.target, hp.clip_epsilon).mean()
         else:
@@ -231,25 +198,38 @@ def update(
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            "approx_kl": losses.approx_kl(log_prob, mb.log_prob).mean(),
+            "approx_kl": approx_kl,
             "clip_fraction": (jnp.abs(jnp.exp(log_prob - mb.log_prob) - 1) > hp.clip_epsilon).mean(),
         }
         return total, scalars
 
-    def gradient_step(learner: Learner, mb: _Samples) -> tuple[Learner, dict[str, jax.Array]]:
-        grads, scalars = jax.grad(loss, has_aux=True)(learner.params, mb)
-        updates, opt_state = optimizer(hp).update(grads, learner.opt_state)
+    def gradient_step(carry: tuple[Learner, jax.Array], rows: jax.Array) -> tuple[Any, Any]:
+        before, going = carry
+        grads, scalars = jax.grad(loss, has_aux=True)(before.params, jax.tree.map(lambda x: x[rows], samples))
+        updates, opt_state = optimizer(hp).update(grads, before.opt_state)
+        after = before._replace(params=optax.apply_updates(before.params, updates), opt_state=opt_state)
         scalars["grad_norm"] = optax.tree.norm(grads)
-        return Learner(optax.apply_updates(learner.params, updates), opt_state), scalars
+        if config.early_stop:
+            going &= scalars["approx_kl"] <= 1.5 * hp.target_kl
+            after = jax.tree.map(lambda new, old: jnp.where(going, new, old), after, before)
+        return (after, going), (scalars, going)
 
-    def epoch(learner: Learner, key: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
+    def epoch(carry: tuple[Learner, jax.Array], key: jax.Array) -> tuple[Any, Any]:
         order = jax.random.permutation(key, num_samples).reshape(config.num_minibatches, -1)
-        return jax.lax.scan(
-            lambda learner, rows: gradient_step(learner, jax.tree.map(lambda x: x[rows], samples)), learner, order
-        )
+        return jax.lax.scan(gradient_step, carry, order)
 
-    learner, scalars = jax.lax.scan(epoch, learner, jax.random.split(key, config.num_epochs))
-    return learner, jax.tree.map(jnp.mean, scalars)
+    keys = jax.random.split(key, config.num_epochs)
+    (learner, _), (scalars, applied) = jax.lax.scan(epoch, (learner, jnp.bool_(True)), keys)
+    if config.early_stop:
+        scalars = jax.tree.map(lambda x: jnp.sum(x * applied) / jnp.maximum(applied.sum(), 1), scalars)
+        scalars["applied"] = applied.mean()
+    scalars = jax.tree.map(jnp.mean, scalars)
+    if config.surrogate == "kl_penalty":
+        kl = samples.old_policy.kl(nets.policy(learner.params, samples.obs)).mean()
+        factor = jnp.where(kl > 1.5 * hp.target_kl, 2.0, jnp.where(kl < hp.target_kl / 1.5, 0.5, 1.0))
+        scalars |= {"kl": kl, "kl_coef": learner.kl_coef}
+        learner = learner._replace(kl_coef=learner.kl_coef * factor)
+    return learner, scalars
 
 
 def make(env: Env, config: Config = Config()) -> Agent:
@@ -264,31 +244,17 @@ def make(env: Env, config: Config = Config()) -> Agent:
             f"num_minibatches={config.num_minibatches} does not divide num_envs · rollout_length = "
             f"{config.num_envs} · {config.rollout_length} = {steps_per_iteration}."
         )
-    observation_space, action_space = env.observation_space, env.action_space
+    observation_space = env.observation_space
     box = observation_space if isinstance(observation_space, Box) else None
     if config.normalize_obs and box is None:
         raise InputError(f"normalize_obs needs Box observations; the environment has {observation_space}.")
-    nets = build(config, observation_space, action_space)
-
-    def to_env(unit_action: jax.Array) -> jax.Array:
-        return unit_box(action_space).to_env(unit_action) if isinstance(action_space, Box) else unit_action
+    nets = build(config, observation_space, env.action_space)
 
     def normalized(state: State, obs: Any) -> Any:
         return normalize.normalize(state.obs_moments, obs) if config.normalize_obs else obs
 
-    def acting_policy(state: State) -> Policy:
-        def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-            unit_action, log_prob = nets.policy(state.learner.params, normalized(state, obs)).sample_and_log_prob(key)
-            return to_env(unit_action), memory, {"unit_action": unit_action, "log_prob": log_prob}
-
-        return Policy(act)
-
     def policy(state: State) -> Policy:
-        def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-            del key
-            return to_env(nets.policy(state.learner.params, normalized(state, obs)).mode()), memory, ()
-
-        return Policy(act)
+        return policies.greedy(nets, state.learner.params, lambda obs: normalized(state, obs))
 
     def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
         key, key_learner, key_episode = jax.random.split(key, 3)
@@ -305,9 +271,8 @@ def make(env: Env, config: Config = Config()) -> Agent:
 
     def step(state: State) -> tuple[State, Metrics]:
         key, key_rollout, key_update = jax.random.split(state.key, 3)
-        out = rollout(
-            env, state.env_params, acting_policy(state), state.episode, (), key_rollout, config.rollout_length
-        )
+        acting = policies.sampling(nets, state.learner.params, lambda obs: normalized(state, obs))
+        out = rollout(env, state.env_params, acting, state.episode, (), key_rollout, config.rollout_length)
         batch, obs_moments, return_scale, hp = out.transitions, state.obs_moments, state.return_scale, state.hp
         if config.normalize_obs:
             # The update sees what the policy saw; the statistics move afterwards.

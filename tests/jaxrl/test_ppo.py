@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 
 import envs
 import jaxrl
+from envs.base import Env, Step
 from envs.errors import InputError
 from envs.spaces import Box, Discrete, MultiDiscrete
 from jaxrl.agents import ppo
@@ -95,6 +98,104 @@ def _unravel64(unravel, vector, template):
         out.append(vector[start : start + leaf.size].reshape(leaf.shape))
         start += leaf.size
     return jax.tree.unflatten(structure, out)
+
+
+def test_early_stop_throws_the_rest_of_an_update_away():
+    """Minibatch by minibatch in Python, left at the first whose KL is too large; and a bound that is never met."""
+    config = ppo.Config(num_epochs=3, num_minibatches=2, hidden=(4,), early_stop=True)
+    hp = ppo.Hyperparams(learning_rate=0.02, target_kl=0.004, max_grad_norm=10.0)
+    nets = ppo.build(config, Box(-9, 9, (3,)), Discrete(2))
+    learner = ppo.init_learner(nets, hp, jax.random.key(0))
+    data, key = batch(steps=16), jax.random.key(1)
+    log_prob = nets.policy(learner.params, data.obs).log_prob(data.action)
+    data = data._replace(extras=data.extras | {"log_prob": log_prob})
+
+    @jax.jit
+    def update(hp):
+        return ppo.update(config, nets, hp, learner, data, key)
+
+    stopped, scalars = update(hp)
+    applied = round(float(scalars["applied"]) * 6)
+    assert 1 < applied < 6
+    assert float(scalars["approx_kl"]) <= 1.5 * 0.004
+    # Adam counts the steps that it has taken.
+    assert int(optax.tree.get(stopped.opt_state, "count")) == applied
+    whole, scalars = update(hp._replace(target_kl=1e9))
+    assert float(scalars["applied"]) == 1.0
+    assert int(optax.tree.get(whole.opt_state, "count")) == 6
+    plain = ppo.Config(num_epochs=3, num_minibatches=2, hidden=(4,))
+    want, _ = jax.jit(lambda learner: ppo.update(plain, nets, hp, learner, data, key))(learner)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_penalty_doubles_and_halves_and_its_gradient_holds_the_policy():
+    config = ppo.Config(num_epochs=4, num_minibatches=1, hidden=(4,), surrogate="kl_penalty")
+    hp = ppo.Hyperparams(learning_rate=0.02, entropy_coef=0.0, max_grad_norm=10.0)
+    nets = ppo.build(config, Box(-9, 9, (3,)), Discrete(2))
+    learner = ppo.init_learner(nets, hp, jax.random.key(0))
+    data = batch(steps=16)
+    old = nets.policy(learner.params, data.obs)
+    data = data._replace(extras=data.extras | {"log_prob": old.log_prob(data.action)})
+
+    @jax.jit
+    def update(hp, beta):
+        return ppo.update(config, nets, hp, learner._replace(kl_coef=beta), data, jax.random.key(1))
+
+    moved = []
+    for beta in (0.0, 1.0, 100.0):
+        new, scalars = update(hp, jnp.float32(beta))
+        kl = float(old.kl(nets.policy(new.params, data.obs)).mean())
+        np.testing.assert_allclose(scalars["kl"], kl, rtol=1e-3, atol=1e-7)
+        moved.append(kl)
+    assert moved[0] > moved[1] > moved[2] > 0
+    for target, factor in ((moved[1] / 1.6, 2.0), (moved[1] / 1.4, 1.0), (moved[1] * 1.4, 1.0), (moved[1] * 1.6, 0.5)):
+        new, _ = update(hp._replace(target_kl=target), jnp.float32(1.0))
+        assert float(new.kl_coef) == factor
+
+
+@dataclasses.dataclass(frozen=True)
+class Forbidden(Env):
+    """One step, three actions that pay 0, 1 and 2; the best is masked in half of the episodes."""
+
+    @property
+    def observation_space(self):
+        return {"coin": Box(0.0, 1.0, (1,)), "action_mask": Box(0, 1, (3,), jnp.bool_)}
+
+    @property
+    def action_space(self):
+        return Discrete(3)
+
+    def default_params(self):
+        return ()
+
+    def reset(self, key, params):
+        return self.observe(jax.random.bernoulli(key))
+
+    def observe(self, coin):
+        return {"coin": jnp.zeros(1), "action_mask": jnp.array([True, True, False]).at[2].set(coin)}, coin
+
+    def step(self, key, state, action, params):
+        reward = jnp.where((action == 2) & ~state, -100.0, action.astype(jnp.float32))
+        return Step(self.observe(state)[0], state, reward, jnp.bool_(True), {})
+
+
+def test_masked_actions_are_not_taken_while_learning_or_after():
+    """The network does not see when the best action is forbidden (at a price of 100); the mask alone keeps it away."""
+    env = Forbidden()
+    agent = ppo.make(env, ppo.Config(num_envs=16, rollout_length=8, num_minibatches=2, hidden=(4,)))
+
+    @jax.jit
+    def learn(key):
+        start = agent.init(key, ppo.Hyperparams(learning_rate=0.02, total_steps=1e6), ())
+        state, metrics = jaxrl.run(agent, start, 60)
+        played = jaxrl.evaluate(env, (), agent.policy(state), jax.random.key(1), 256, max_steps=1)
+        return metrics.episodes.return_sum.sum(), metrics.episodes.count.sum(), played.returns
+
+    total, count, returns = learn(jax.random.key(0))
+    assert float(total / count) > 1.2  # one forbidden action in a hundred would cost a whole unit
+    assert set(np.unique(returns)) == {1.0, 2.0}
+    np.testing.assert_allclose(returns.mean(), 1.5, atol=0.15)
 
 
 @pytest.mark.parametrize("shared", [False, True])
