@@ -6,6 +6,7 @@ return ends with the bootstrapped value of the state that was really reached; wh
 """
 
 import jax
+import jax.numpy as jnp
 
 
 def lambda_returns(r_t: jax.Array, discount_t: jax.Array, v_t: jax.Array, lambda_t: jax.Array) -> jax.Array:
@@ -50,3 +51,46 @@ def gae(
     """
     targets = lambda_returns(r_t, discount_t, v_t, lambda_t)
     return targets - v_tm1, targets
+
+
+def vtrace(
+    r_t: jax.Array,
+    discount_t: jax.Array,
+    v_tm1: jax.Array,
+    v_t: jax.Array,
+    rho_tm1: jax.Array,
+    lambda_t: jax.Array,
+    clip_rho: jax.Array | float = 1.0,
+    clip_pg_rho: jax.Array | float = 1.0,
+) -> tuple[jax.Array, jax.Array]:
+    """V-trace: off-policy corrected targets and policy-gradient advantages (Espeholt et al. 2018, arXiv:1802.01561).
+
+        G_{t-1} = v_{t-1} + ρ̄_{t-1} δ_t + discount_t λ_t c_{t-1} (G_t − v_t),   δ_t = r_t + discount_t v_t − v_{t-1}
+
+    with ρ̄ = min(clip_rho, ρ), c = min(1, ρ) (equation 1, written backwards). Where ρ = 1 and the clips are no smaller,
+    the targets are `lambda_returns`. The advantage (section 4.2) is
+    min(clip_pg_rho, ρ_{t-1}) (r_t + discount_t (v_t + λ_t (G_t − v_t)) − v_{t-1}).
+
+    Args:
+        r_t: f32[T, ...] rewards, time-major.
+        discount_t: f32[T, ...] discounts.
+        v_tm1: f32[T, ...] values of the states acted in.
+        v_t: f32[T, ...] values of the true successors.
+        rho_tm1: f32[T, ...] π(a|s)/μ(a|s), the policy that learns over the one that acted.
+        lambda_t: f32[T, ...] as in `lambda_returns`: 0 where the recursion must not reach beyond step t.
+        clip_rho: decides which policy's value is learnt; the learner's where it is infinite.
+        clip_pg_rho: bounds the weight of a step in the policy gradient.
+
+    Returns:
+        (advantages, value targets), each f32[T, ...]; gradients are the caller's to stop.
+    """
+    delta = jnp.minimum(rho_tm1, clip_rho) * (r_t + discount_t * v_t - v_tm1)
+    trace = lambda_t * jnp.minimum(rho_tm1, 1.0)
+
+    def backwards(error: jax.Array, xs: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        delta, discount, trace = xs
+        return delta + discount * trace * error, (delta + discount * trace * error, error)
+
+    _, (error_tm1, error_t) = jax.lax.scan(backwards, jnp.zeros_like(v_t[-1]), (delta, discount_t, trace), reverse=True)
+    q_tm1 = r_t + discount_t * (v_t + lambda_t * error_t)
+    return jnp.minimum(rho_tm1, clip_pg_rho) * (q_tm1 - v_tm1), v_tm1 + error_tm1

@@ -79,3 +79,30 @@ def test_equals_rlax(rlax):
     lam = rng.random(30).astype(np.float32)
     want = rlax.lambda_returns(r, discount, v_t, lam)
     np.testing.assert_allclose(returns.lambda_returns(*map(jnp.asarray, (r, discount, v_t, lam))), want, rtol=1e-5)
+
+
+def test_vtrace_equals_rlax(rlax):
+    rng = np.random.default_rng(2)
+    r, v = rng.normal(size=(2, 31)).astype(np.float32)
+    r, v_tm1, v_t = r[:-1], v[:-1], v[1:]
+    discount = np.where(rng.random(30) < 0.2, 0.0, 0.97).astype(np.float32)
+    rho = np.exp(rng.normal(size=30)).astype(np.float32)
+    for lam, clip, clip_pg in ((1.0, 1.0, 1.0), (0.8, 1.5, 0.7)):
+        want = rlax.vtrace_td_error_and_advantage(v_tm1, v_t, r, discount, rho, lam, clip, clip_pg)
+        arguments = map(jnp.asarray, (r, discount, v_tm1, v_t, rho, np.full(30, lam, np.float32)))
+        advantage, target = returns.vtrace(*arguments, clip, clip_pg)
+        np.testing.assert_allclose(target - v_tm1, want.errors, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(advantage, want.pg_advantage, rtol=1e-4, atol=1e-5)
+
+
+def test_vtrace_on_policy_is_gae_with_lambda_one_and_stops_where_an_episode_is_cut():
+    rng = np.random.default_rng(3)
+    r, v_tm1, v_t = (jnp.asarray(x) for x in rng.normal(size=(3, 20, 2)).astype(np.float32))
+    flags = jnp.asarray(rng.random((2, 20, 2)) < 0.15)
+    ended = np.asarray(flags[0] | flags[1])
+    v_t = v_t.at[:-1].set(jnp.where(ended[:-1], v_t[:-1], v_tm1[1:]))
+    discount, lam = returns.cuts(*flags, 0.9, 1.0)
+    advantage, target = returns.vtrace(r, discount, v_tm1, v_t, jnp.ones_like(r), lam)
+    want_advantage, want = returns.gae(r, discount, v_tm1, v_t, lam)
+    np.testing.assert_allclose(target, want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(advantage, want_advantage, rtol=1e-4, atol=1e-5)
