@@ -14,6 +14,7 @@ NAMES = (
     "ddpg",
     "dqn",
     "dyna_q",
+    "iqn",
     "monte_carlo",
     "n_step_sarsa",
     "ppo",
