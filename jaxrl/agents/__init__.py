@@ -9,6 +9,7 @@ NAMES = (
     "a2c",
     "actor_critic",
     "bandit",
+    "bootstrapped_dqn",
     "c51",
     "d4pg",
     "ddpg",
