@@ -349,6 +349,76 @@ def implicit_quantiles(
     return Network(init, apply)
 
 
+class Recurrent(NamedTuple):
+    """A network with a memory that it carries from step to step."""
+
+    init: Callable[[jax.Array], Any]  # key -> params
+    memory: jax.Array  # f32[size] of one environment at the start of an episode
+    step: Callable[..., Any]
+    """(params, obs [..., *obs], memory [..., size]) -> (outputs [..., features] of each head, memory [..., size])."""
+    unroll: Callable[..., Any]
+    """(params, obs [T, B, *obs], memory [B, size] before the first, ended bool[T, B]) -> (outputs [T, B, features] of
+    each head, memories [T, B, size] after each step). Where an episode ended, the next step begins with `memory`."""
+
+
+def recurrent(
+    space: spaces.Space,
+    heads: Sequence[tuple[str, int, float]],
+    kind: Torso,
+    hidden: tuple[int, ...],
+    activation: Activation,
+    size: int,
+) -> Recurrent:
+    """A torso, a gated recurrent unit (Cho et al. 2014, arXiv:1406.1078) of `size` units, dense heads on its memory.
+
+    Args:
+        space: the observation space.
+        heads: (name, features, scale of the orthogonal weights) of each head.
+        kind: the torso.
+        hidden: sizes of the dense layers of the torso; may be empty.
+        activation: after every one of them.
+        size: units of the memory.
+    """
+    front = torso(kind, tuple(hidden), activation)
+    # flax's own initialiser of the recurrent weights would call LAPACK: see `orthogonal`.
+    cell = nn.GRUCell(size, kernel_init=orthogonal(), recurrent_kernel_init=orthogonal())
+    tops = [dense(features, scale) for _, features, scale in heads]
+    example = jax.eval_shape(lambda: spaces.sample(space, jax.random.key(0)))
+    memory = jnp.zeros(size)
+
+    def init(key: jax.Array) -> Any:
+        key_front, key_cell, *keys = jax.random.split(key, 2 + len(tops))
+        x = encode(space, kind, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example))
+        features, variables = front.init_with_output(key_front, x)
+        params = {"torso": variables.get("params", {}), "memory": cell.init(key_cell, memory, features)["params"]}
+        for key, top, (name, _, _) in zip(keys, tops, heads, strict=True):
+            params[name] = top.init(key, memory)["params"]
+        return params
+
+    def through(params: Any, memory: jax.Array, features: jax.Array) -> jax.Array:
+        return cell.apply({"params": params["memory"]}, memory, features)[0]  # pyright: ignore[reportIndexIssue]
+
+    def outputs(params: Any, memory: jax.Array) -> tuple[Any, ...]:
+        return tuple(top.apply({"params": params[head[0]]}, memory) for top, head in zip(tops, heads, strict=True))
+
+    def step(params: Any, obs: Any, before: jax.Array) -> Any:
+        after = through(params, before, front.apply({"params": params["torso"]}, encode(space, kind, obs)))
+        return outputs(params, after), after
+
+    def unroll(params: Any, obs: Any, before: jax.Array, ended: jax.Array) -> Any:
+        features = front.apply({"params": params["torso"]}, encode(space, kind, obs))
+
+        def one_step(carry: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array]:
+            features, ended = xs
+            after = through(params, carry, features)
+            return jnp.where(ended[:, None], memory, after), after
+
+        _, memories = jax.lax.scan(one_step, before, (features, ended))
+        return outputs(params, memories), memories
+
+    return Recurrent(init, memory, step, unroll)
+
+
 def noisy(net: Network, sigma: float = 0.5) -> Network:
     """Gives every dense layer factorised Gaussian noise of learnt size (NoisyNet, Fortunato et al., arXiv:1706.10295).
 

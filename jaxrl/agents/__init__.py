@@ -22,6 +22,7 @@ NAMES = (
     "pqn",
     "q_learning",
     "qr_dqn",
+    "r2d2",
     "rainbow",
     "reinforce",
     "sac",
