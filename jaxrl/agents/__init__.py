@@ -15,6 +15,7 @@ NAMES = (
     "ddpg",
     "dqn",
     "dyna_q",
+    "impala",
     "iqn",
     "monte_carlo",
     "n_step_sarsa",

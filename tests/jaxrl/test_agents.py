@@ -23,6 +23,7 @@ from jaxrl.agents import (
     ddpg,
     dqn,
     dyna_q,
+    impala,
     iqn,
     monte_carlo,
     n_step_sarsa,
@@ -344,6 +345,11 @@ CASES = {
         iterations=200,
     ),
     "trpo": TRPO,
+    "impala": A2C._replace(
+        module=impala,
+        config=impala.Config(num_envs=32, rollout_length=8, hidden=(16,), lag=1, anneal_learning_rate=False),
+        hp=impala.Hyperparams(learning_rate=5e-3, gamma=GAMMA, total_steps=1e6),
+    ),
     "ppo": PPO,
     "ppo_continuous": PPO._replace(continuous=True, env="Pendulum-v1"),
 }
