@@ -28,6 +28,7 @@ FILMS = DOCS / "films"
 SPEEDS = DOCS.parent / "benchmarks" / "results" / "stepping.json"
 PARITY = DOCS / "parity.json"
 FRAMES, WIDTH = 60, 200  # of a film
+STEPS_A_FRAME = {"box2d": 3}  # where a step is a small part of a second
 
 TITLES = {
     "classic_control": "Classic control",
@@ -54,6 +55,7 @@ def family(name: str) -> str:
 def draw_film(name: str) -> None:
     """Writes FRAMES frames of uniformly random actions, through as many episodes as they take."""
     env, params = envs.make(name)
+    every = STEPS_A_FRAME.get(family(name), 1)
 
     @jax.jit
     def play(key: jax.Array) -> Any:
@@ -64,12 +66,12 @@ def draw_film(name: str) -> None:
             action = jax.tree.map(lambda x: x[None], spaces.sample(env.action_space, key_act))
             return episode.step(env, params, key_env, state, action)[0], state.state
 
-        return jax.lax.scan(step, episode.reset(env, params, key_reset, 1), jax.random.split(key_steps, FRAMES))[1]
+        return jax.lax.scan(step, episode.reset(env, params, key_reset, 1), jax.random.split(key_steps, FRAMES * every))[1]
 
     states = jax.device_get(play(jax.random.key(0)))
     frames = []
     for t in range(FRAMES):
-        picture = Image.fromarray(env.render(jax.tree.map(lambda x, t=t: x[t, 0], states), params))
+        picture = Image.fromarray(env.render(jax.tree.map(lambda x, t=t: x[t * every, 0], states), params))
         if picture.width > WIDTH:
             picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
         frames.append(np.asarray(picture))

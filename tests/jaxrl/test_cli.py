@@ -82,7 +82,7 @@ def leaves(path):
     return [leaf(x) for x in jax.tree.leaves(state)], done
 
 
-@pytest.mark.parametrize("agent", ["q_learning", "ppo"])
+@pytest.mark.parametrize("agent", ["q_learning", pytest.param("ppo", marks=pytest.mark.slow)])
 def test_killed_runs_resume_bitwise(agent, tmp_path):
     """SIGKILL in mid-run, resume: the final state is bit for bit that of a run that was left in peace."""
     settings = {
