@@ -402,7 +402,8 @@ def recurrent(
         return tuple(top.apply({"params": params[head[0]]}, memory) for top, head in zip(tops, heads, strict=True))
 
     def step(params: Any, obs: Any, before: jax.Array) -> Any:
-        after = through(params, before, front.apply({"params": params["torso"]}, encode(space, kind, obs)))
+        features: Any = front.apply({"params": params["torso"]}, encode(space, kind, obs))
+        after = through(params, before, features)
         return outputs(params, after), after
 
     def unroll(params: Any, obs: Any, before: jax.Array, ended: jax.Array) -> Any:
