@@ -167,11 +167,6 @@ TRPO = PPO._replace(
     config=trpo.Config(num_envs=16, rollout_length=16, hidden=(16,), critic_epochs=4, critic_minibatches=4),
     hp=trpo.Hyperparams(gamma=GAMMA, critic_learning_rate=5e-3),
 )
-TRPO = PPO._replace(
-    module=trpo,
-    config=trpo.Config(num_envs=16, rollout_length=16, hidden=(16,), critic_epochs=4, critic_minibatches=4),
-    hp=trpo.Hyperparams(gamma=GAMMA, critic_learning_rate=5e-3),
-)
 Q_LEARNING = Case(
     q_learning,
     q_learning.Config(num_envs=4),
@@ -331,13 +326,6 @@ CASES = {
     "a2c": A2C,
     "reinforce": REINFORCE,
     "reinforce_continuous": REINFORCE._replace(continuous=True, env="Pendulum-v1"),
-    "actor_critic": REINFORCE._replace(
-        module=actor_critic,
-        config=actor_critic.Config(num_envs=32, steps_per_iteration=8, hidden=(16,), anneal_learning_rate=False),
-        hp=actor_critic.Hyperparams(learning_rate=2e-3, value_learning_rate=2e-3, gamma=GAMMA, total_steps=1e6),
-        iterations=200,
-    ),
-    "trpo": TRPO,
     "actor_critic": REINFORCE._replace(
         module=actor_critic,
         config=actor_critic.Config(num_envs=32, steps_per_iteration=8, hidden=(16,), anneal_learning_rate=False),

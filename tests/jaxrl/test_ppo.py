@@ -198,6 +198,33 @@ def test_masked_actions_are_not_taken_while_learning_or_after():
     np.testing.assert_allclose(returns.mean(), 1.5, atol=0.15)
 
 
+@pytest.mark.slow
+def test_pictures_through_the_nature_cnn_and_a_frame_stack():
+    """Two updates on 84 × 84 bytes, four frames: all parameters move and none becomes NaN."""
+    env, params = envs.make("Breakout-Pixels-v0")
+    assert env.observation_space.shape == (84, 84, 4)
+    config = ppo.Config(
+        num_envs=2,
+        rollout_length=8,
+        num_epochs=1,
+        num_minibatches=1,
+        torso="nature_cnn",
+        hidden=(16,),
+        shared_torso=True,
+    )
+    agent = ppo.make(env, config)
+
+    @jax.jit
+    def learn(key):
+        start = agent.init(key, ppo.Hyperparams(total_steps=1e6), params)
+        return start.learner.params, jaxrl.run(agent, start, 2)[0].learner.params
+
+    before, after = learn(jax.random.key(0))
+    for (path, old), new in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
+        assert np.isfinite(new).all(), jax.tree_util.keystr(path)
+        assert (old != new).any(), jax.tree_util.keystr(path)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_gaussian_policy_acts_inside_the_box(shared):
     env, params = envs.make("Pendulum-v1")
