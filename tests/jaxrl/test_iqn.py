@@ -78,6 +78,7 @@ def test_bad_input():
         iqn.make(envs.make("Pendulum-v1")[0])
 
 
+@pytest.mark.slow
 def test_learns_cartpole_quickly():
     """50,000 steps with an update every 4 reach a return above 150; a random policy has 22."""
     env, params = envs.make("CartPole-v1")
