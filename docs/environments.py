@@ -66,7 +66,9 @@ def draw_film(name: str) -> None:
             action = jax.tree.map(lambda x: x[None], spaces.sample(env.action_space, key_act))
             return episode.step(env, params, key_env, state, action)[0], state.state
 
-        return jax.lax.scan(step, episode.reset(env, params, key_reset, 1), jax.random.split(key_steps, FRAMES * every))[1]
+        return jax.lax.scan(
+            step, episode.reset(env, params, key_reset, 1), jax.random.split(key_steps, FRAMES * every)
+        )[1]
 
     states = jax.device_get(play(jax.random.key(0)))
     frames = []

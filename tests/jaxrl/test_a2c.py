@@ -64,10 +64,10 @@ def test_update_is_one_step_of_rmsprop_on_the_loss_by_hand():
         np.testing.assert_allclose(now, old - step, rtol=1e-3, atol=1e-5, err_msg=jax.tree_util.keystr(path))
 
 
-def test_learns_cartpole_quickly():
+def test_learns_cartpole_quickly(optimised):
     """A random policy has a return of 22."""
     env, params = envs.make("CartPole-v1")
-    result = jax.jit(make_train(a2c.make(env), env_steps=100_000, num_evals=1))(
+    result = optimised(make_train(a2c.make(env), env_steps=100_000, num_evals=1))(
         jax.random.key(1011), a2c.Hyperparams(), params
     )
     assert float(result.evaluation.returns[-1].mean()) >= 150

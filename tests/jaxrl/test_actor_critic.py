@@ -41,11 +41,11 @@ def test_update_by_hand(discount_gradient):
             np.testing.assert_allclose(now, old - rate * g / (np.abs(g) + 1e-5), atol=rate * 2e-3)  # Adam's first step
 
 
-def test_learns_cartpole_quickly():
+def test_learns_cartpole_quickly(optimised):
     """A random policy has a return of 22."""
     env, params = envs.make("CartPole-v1")
     agent = actor_critic.make(env)
-    result = jax.jit(make_train(agent, env_steps=100_000, num_evals=1))(
+    result = optimised(make_train(agent, env_steps=100_000, num_evals=1))(
         jax.random.key(1011), actor_critic.Hyperparams(), params
     )
     assert float(result.evaluation.returns[-1].mean()) >= 100

@@ -319,7 +319,7 @@ CASES = {
         pqn.Config(
             num_envs=16, rollout_length=8, num_epochs=2, num_minibatches=2, hidden=(16,), anneal_learning_rate=False
         ),
-        pqn.Hyperparams(learning_rate=5e-3, gamma=GAMMA, epsilon_end=1.0, q_lambda=0.0, total_steps=1e6),
+        pqn.Hyperparams(learning_rate=2e-3, gamma=GAMMA, epsilon_end=1.0, q_lambda=0.0, total_steps=1e6),
         pqn_values,
         iterations=400,
     ),
@@ -348,7 +348,7 @@ def test_every_agent_has_a_case():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_probes(name):
+def test_probes(name, optimised):
     """The values that the probes are known to have; for TimeLimit they tell every wrong treatment of truncation."""
     case = CASES[name]
     env = probes.Chosen(tabular=case.tabular, continuous=case.continuous)
@@ -357,7 +357,7 @@ def test_probes(name):
     chosen = np.array([names.index(probe) for probe in case.probes or names])
     obs = jnp.arange(env.num_states) if case.tabular else jnp.eye(env.num_states)
 
-    @jax.jit
+    @optimised
     @jax.vmap
     def learn(which):
         params = probes.ChosenParams(which=which)
@@ -410,7 +410,9 @@ def started(name):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if not name.endswith("_continuous") or name == "ppo_continuous"]
+)
 def test_lanes_and_resume(name, tmp_path):
     """Eight seeds on two devices: run(3), a checkpoint on disk, run(3) again is bitwise the same without the disk.
 

@@ -47,13 +47,13 @@ def test_loss_by_hand(terminated, truncated, want):
     np.testing.assert_allclose(c51.action_values(HP, target)[1], [1.0, 1.5], rtol=1e-5)
 
 
-def test_learns_the_distribution_and_not_its_mean_alone():
+def test_learns_the_distribution_and_not_its_mean_alone(optimised):
     """A reward of 0 or 2 with equal chance: half of the mass on each, none on the mean."""
     sizes = {"num_envs": 4, "batch_size": 64, "warmup_steps": 200, "replay_capacity": 2_000, "hidden": (8,)}
     agent = c51.make(probes.RandomReward(), c51.Config(**sizes, num_atoms=9))
     hp = HP._replace(learning_rate=1e-2, v_min=-2.0, v_max=6.0, epsilon_end=1.0)
 
-    @jax.jit
+    @optimised
     def learn(key):
         state, _ = jaxrl.run(agent, agent.init(key, hp, probes.Params()), 500)
         net = c51.build(agent.config, agent.env.observation_space, 2)
@@ -71,9 +71,9 @@ def test_bad_input():
         c51.make(envs.make("Pendulum-v1")[0])
 
 
-def test_learns_cartpole_quickly():
+def test_learns_cartpole_quickly(optimised):
     """50,000 steps with an update every 4 reach a return above 150; a random policy has 22."""
     env, params = envs.make("CartPole-v1")
     train = make_train(c51.make(env, c51.Config(num_envs=4, num_atoms=26)), env_steps=50_000, num_evals=5)
-    result = jax.jit(train)(jax.random.key(12), c51.Hyperparams(v_min=0.0), params)
+    result = optimised(train)(jax.random.key(12), c51.Hyperparams(v_min=0.0), params)
     assert float(result.evaluation.returns.mean(-1).max()) >= 150

@@ -74,10 +74,10 @@ def test_bad_input():
 
 
 @pytest.mark.slow
-def test_learns_pendulum():
+def test_learns_pendulum(optimised):
     """8,000 steps reach a return above −300; a random policy has −1236, the best −140."""
     env, params = envs.make("Pendulum-v1")
     config = d4pg.Config(hidden=(64, 64), batch_size=128)
     train = make_train(d4pg.make(env, config), env_steps=8_000, num_evals=2)
-    result = jax.jit(train)(jax.random.key(12), d4pg.Hyperparams(v_min=-1500.0, v_max=0.0), params)
+    result = optimised(train)(jax.random.key(12), d4pg.Hyperparams(v_min=-1500.0, v_max=0.0), params)
     assert float(result.evaluation.returns.mean(-1)[-1]) >= -300

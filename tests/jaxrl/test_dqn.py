@@ -207,10 +207,10 @@ def test_noisy_explores_by_its_weights_and_is_evaluated_without():
     np.testing.assert_array_equal(actions, np.argmax(mean.apply(state.learner.params["mean"], obs), -1))
 
 
-def test_learns_cartpole_quickly():
+def test_learns_cartpole_quickly(optimised):
     """50,000 steps with an update every 4 reach a return above 150; a random policy has 22."""
     env, params = envs.make("CartPole-v1")
     config = dqn.Config(num_envs=4, double=True)
     train = make_train(dqn.make(env, config), env_steps=50_000, num_evals=5)
-    result = jax.jit(train)(jax.random.key(12), dqn.Hyperparams(learning_rate=1e-3), params)
+    result = optimised(train)(jax.random.key(12), dqn.Hyperparams(learning_rate=1e-3), params)
     assert float(result.evaluation.returns.mean(-1).max()) >= 150

@@ -54,13 +54,13 @@ def test_loss_by_hand(terminated, truncated, target):
     np.testing.assert_allclose(scalars["loss"], 1.5 * tau.sum() if target == 3.0 else 0.0, rtol=1e-5)
 
 
-def test_learns_the_quantile_function():
+def test_learns_the_quantile_function(optimised):
     """A reward of 0 or 2 with equal chance: 0 below the median, 2 above."""
     sizes = {"num_envs": 4, "batch_size": 64, "warmup_steps": 200, "replay_capacity": 2_000, "hidden": (16, 16)}
     agent = iqn.make(probes.RandomReward(), iqn.Config(**sizes, num_cosines=16))
     hp = HP._replace(learning_rate=5e-3, huber_delta=0.1)
 
-    @jax.jit
+    @optimised
     def learn(key):
         state, _ = jaxrl.run(agent, agent.init(key, hp, probes.Params()), 1_000)
         net = iqn.build(agent.config, agent.env.observation_space, 2)
@@ -79,10 +79,10 @@ def test_bad_input():
 
 
 @pytest.mark.slow
-def test_learns_cartpole_quickly():
+def test_learns_cartpole_quickly(optimised):
     """50,000 steps with an update every 4 reach a return above 150; a random policy has 22."""
     env, params = envs.make("CartPole-v1")
     config = iqn.Config(num_envs=4, num_quantiles=8, num_target_quantiles=8, num_policy_quantiles=8, num_cosines=16)
     train = make_train(iqn.make(env, config), env_steps=50_000, num_evals=5)
-    result = jax.jit(train)(jax.random.key(12), iqn.Hyperparams(), params)
+    result = optimised(train)(jax.random.key(12), iqn.Hyperparams(), params)
     assert float(result.evaluation.returns.mean(-1).max()) >= 150

@@ -180,12 +180,12 @@ class Forbidden(Env):
         return Step(self.observe(state)[0], state, reward, jnp.bool_(True), {})
 
 
-def test_masked_actions_are_not_taken_while_learning_or_after():
+def test_masked_actions_are_not_taken_while_learning_or_after(optimised):
     """The network does not see when the best action is forbidden (at a price of 100); the mask alone keeps it away."""
     env = Forbidden()
     agent = ppo.make(env, ppo.Config(num_envs=16, rollout_length=8, num_minibatches=2, hidden=(4,)))
 
-    @jax.jit
+    @optimised
     def learn(key):
         start = agent.init(key, ppo.Hyperparams(learning_rate=0.02, total_steps=1e6), ())
         state, metrics = jaxrl.run(agent, start, 60)
@@ -277,11 +277,11 @@ def test_spaces_that_do_not_fit():
         ppo.make(env, ppo.Config(normalize_obs=True))
 
 
-def test_learns_cartpole_quickly():
+def test_learns_cartpole_quickly(optimised):
     """100,000 steps at CleanRL's settings reach a return of several hundred; a random policy has 22."""
     env, params = envs.make("CartPole-v1")
     train = make_train(ppo.make(env), env_steps=100_000, num_evals=1)
-    result = jax.jit(train)(jax.random.key(11), ppo.Hyperparams(), params)
+    result = optimised(train)(jax.random.key(11), ppo.Hyperparams(), params)
     assert float(result.evaluation.returns[-1].mean()) >= 200
 
 

@@ -82,9 +82,9 @@ def test_the_step_size_is_annealed():
     assert moved[1] == 0
 
 
-def test_learns_cartpole_quickly():
+def test_learns_cartpole_quickly(optimised):
     """100,000 steps reach a return above 150; a random policy has 22."""
     env, params = envs.make("CartPole-v1")
     train = make_train(pqn.make(env), env_steps=100_000, num_evals=5)
-    result = jax.jit(train)(jax.random.key(12), pqn.Hyperparams(), params)
+    result = optimised(train)(jax.random.key(12), pqn.Hyperparams(), params)
     assert float(result.evaluation.returns.mean(-1).max()) >= 150

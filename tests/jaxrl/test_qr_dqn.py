@@ -45,13 +45,13 @@ def test_loss_by_hand(terminated, truncated, want):
     np.testing.assert_allclose(scalars["loss"], want, rtol=1e-6)
 
 
-def test_learns_the_distribution_and_not_its_mean_alone():
+def test_learns_the_distribution_and_not_its_mean_alone(optimised):
     """A reward of 0 or 2 with equal chance: the lower quantiles are 0, the upper ones 2."""
     sizes = {"num_envs": 4, "batch_size": 64, "warmup_steps": 200, "replay_capacity": 2_000, "hidden": (8,)}
     agent = qr_dqn.make(probes.RandomReward(), qr_dqn.Config(**sizes, num_quantiles=4))
     hp = HP._replace(learning_rate=1e-2, huber_delta=0.1)
 
-    @jax.jit
+    @optimised
     def learn(key):
         state, _ = jaxrl.run(agent, agent.init(key, hp, probes.Params()), 1_000)
         net = qr_dqn.build(agent.config, agent.env.observation_space, 2)
@@ -68,9 +68,9 @@ def test_bad_input():
 
 
 @pytest.mark.slow
-def test_learns_cartpole_quickly():
+def test_learns_cartpole_quickly(optimised):
     """50,000 steps with an update every 4 reach a return above 150; a random policy has 22."""
     env, params = envs.make("CartPole-v1")
     train = make_train(qr_dqn.make(env, qr_dqn.Config(num_envs=4, num_quantiles=11)), env_steps=50_000, num_evals=5)
-    result = jax.jit(train)(jax.random.key(12), qr_dqn.Hyperparams(), params)
+    result = optimised(train)(jax.random.key(12), qr_dqn.Hyperparams(), params)
     assert float(result.evaluation.returns.mean(-1).max()) >= 150

@@ -111,7 +111,7 @@ def test_sequences_overlap_and_begin_with_the_memory_of_the_actor():
 
 
 @pytest.mark.parametrize("remedies", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_learns_what_needs_a_memory(remedies):
+def test_learns_what_needs_a_memory(remedies, optimised):
     """Recall: V = γ at the cue and 1 at the blank, where a policy without a memory gets 0. Without remedies: DRQN."""
     env, params = probes.Recall(), probes.Params()
     config = r2d2.Config(
@@ -131,7 +131,7 @@ def test_learns_what_needs_a_memory(remedies):
     hp = r2d2.Hyperparams(learning_rate=5e-3, gamma=0.9, target_period=20, epsilon_end=1.0, total_steps=1e6)
     net = r2d2.build(config, env.observation_space, 2)
 
-    @jax.jit
+    @optimised
     def learn(key):
         state, _ = jaxrl.run(agent, agent.init(key, hp, params), 300)
         obs = jnp.eye(3)[jnp.array([[0, 1], [2, 2]])]  # time first: two episodes, a cue and the blank
@@ -159,9 +159,9 @@ def test_bad_input():
 
 
 @pytest.mark.slow
-def test_learns_cartpole_without_velocities():
+def test_learns_cartpole_without_velocities(optimised):
     """A random policy has 22."""
     env, params = envs.make("CartPole-Hidden-v0")
     train = make_train(r2d2.make(env), env_steps=200_000, num_evals=5)
-    result = jax.jit(train)(jax.random.key(12), r2d2.Hyperparams(), params)
+    result = optimised(train)(jax.random.key(12), r2d2.Hyperparams(), params)
     assert float(result.evaluation.returns.mean(-1).max()) >= 200

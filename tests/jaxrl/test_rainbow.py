@@ -105,8 +105,8 @@ def test_bad_input():
 
 
 @pytest.mark.slow
-def test_learns_cartpole():
+def test_learns_cartpole(optimised):
     env, params = envs.make("CartPole-v1")
     train = make_train(rainbow.make(env), env_steps=100_000, num_evals=5)
-    result = jax.jit(train)(jax.random.key(12), rainbow.Hyperparams(), params)
+    result = optimised(train)(jax.random.key(12), rainbow.Hyperparams(), params)
     assert float(result.evaluation.returns.mean(-1).max()) >= 400

@@ -87,7 +87,7 @@ def test_gradient_by_hand(baseline):
 
 
 @pytest.mark.parametrize("baseline", ["none", "mean"])
-def test_whole_episodes_teach_without_a_learned_value(baseline):
+def test_whole_episodes_teach_without_a_learned_value(baseline, optimised):
     """The right action depends on the observation, and nothing else is ever learnt."""
     env = probes.DelayedActionReward(max_steps=2)
     params = env.default_params()
@@ -98,7 +98,7 @@ def test_whole_episodes_teach_without_a_learned_value(baseline):
     )
     hp = reinforce.Hyperparams(learning_rate=0.02, gamma=0.9, total_steps=1e6)
 
-    @jax.jit
+    @optimised
     def learn(key):
         start = agent.init(key, hp, params)
         state, metrics = jaxrl.run(agent, start, 200)
@@ -117,10 +117,10 @@ def test_rollouts_that_no_episode_fits():
         reinforce.make(env, reinforce.Config(baseline="mean"))
 
 
-def test_learns_cartpole_quickly():
+def test_learns_cartpole_quickly(optimised):
     """A random policy has a return of 22."""
     env, params = envs.make("CartPole-v1")
-    result = jax.jit(make_train(reinforce.make(env), env_steps=100_000, num_evals=1))(
+    result = optimised(make_train(reinforce.make(env), env_steps=100_000, num_evals=1))(
         jax.random.key(1011), reinforce.Hyperparams(), params
     )
     assert float(result.evaluation.returns[-1].mean()) >= 150

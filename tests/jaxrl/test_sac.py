@@ -192,9 +192,9 @@ def test_discrete_actions_are_refused():
         sac.make(env)
 
 
-def test_learns_pendulum_quickly():
+def test_learns_pendulum_quickly(optimised):
     """4,000 steps reach a return above −300; a random policy has −1236, the best −140."""
     env, params = envs.make("Pendulum-v1")
     train = make_train(sac.make(env, sac.Config(hidden=(64, 64), batch_size=128)), env_steps=4_000, num_evals=2)
-    result = jax.jit(train)(jax.random.key(12), sac.Hyperparams(), params)
+    result = optimised(train)(jax.random.key(12), sac.Hyperparams(), params)
     assert float(result.evaluation.returns.mean(-1)[-1]) >= -300

@@ -89,9 +89,9 @@ def test_continuous_actions_are_refused():
         sac_discrete.make(env)
 
 
-def test_learns_cartpole_quickly():
+def test_learns_cartpole_quickly(optimised):
     """12,000 steps reach a return above 150; a random policy has 22."""
     env, params = envs.make("CartPole-v1")
     train = make_train(sac_discrete.make(env, sac_discrete.Config(hidden=(64, 64))), env_steps=12_000, num_evals=4)
-    result = jax.jit(train)(jax.random.key(12), sac_discrete.Hyperparams(), params)
+    result = optimised(train)(jax.random.key(12), sac_discrete.Hyperparams(), params)
     assert float(result.evaluation.returns.mean(-1).max()) >= 150

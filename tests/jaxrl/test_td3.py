@@ -106,10 +106,10 @@ def test_sizes_that_do_not_fit():
         td3.make(env)
 
 
-def test_learns_pendulum_quickly():
+def test_learns_pendulum_quickly(optimised):
     """8,000 steps reach a return above −300; a random policy has −1236, the best −140."""
     env, params = envs.make("Pendulum-v1")
     config = td3.Config(hidden=(64, 64), batch_size=128)
     train = make_train(td3.make(env, config), env_steps=8_000, num_evals=2)
-    result = jax.jit(train)(jax.random.key(12), td3.Hyperparams(target_rate=0.02), params)
+    result = optimised(train)(jax.random.key(12), td3.Hyperparams(target_rate=0.02), params)
     assert float(result.evaluation.returns.mean(-1)[-1]) >= -300

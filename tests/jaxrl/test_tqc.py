@@ -91,9 +91,9 @@ def test_sizes_that_do_not_fit():
 
 
 @pytest.mark.slow
-def test_learns_pendulum():
+def test_learns_pendulum(optimised):
     """5,000 steps reach a return above −300; a random policy has −1236, the best −140."""
     env, params = envs.make("Pendulum-v1")
     train = make_train(tqc.make(env, tqc.Config(hidden=(64, 64), batch_size=128)), env_steps=5_000, num_evals=2)
-    result = jax.jit(train)(jax.random.key(12), tqc.Hyperparams(), params)
+    result = optimised(train)(jax.random.key(12), tqc.Hyperparams(), params)
     assert float(result.evaluation.returns.mean(-1)[-1]) >= -300
