@@ -116,8 +116,7 @@ def of_gymnax(name: str, num_envs: int) -> Contender | None:
     """The environment of gymnax as its documentation steps it; None where it has none."""
     if importlib.util.find_spec("gymnax") is None:
         return None
-    import gymnax
-
+    gymnax: Any = importlib.import_module("gymnax")
     ours_name, name = name, GYMNAX_NAMES.get(name, name)
     if name not in gymnax.registered_envs:
         return None

@@ -271,7 +271,7 @@ class CartPoleSwingUp(CartPole):
     """The pole that hangs."""
 
     hangs = np.pi
-    episode_samples = 200
+    episode_samples = 60
 
     def build(self, env: Any, params: Any) -> Any:
         """The original's physics cannot be set, so those of `params` must be its own."""
