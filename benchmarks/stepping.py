@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import envs
@@ -32,12 +33,12 @@ from envs.wrappers import Wrapper
 from jaxrl.rollout import rollout
 from jaxrl.types import Policy
 
-ROUNDS, SECONDS = 5, 0.2  # turns of each contender, and how long one turn lasts at least
+ROUNDS, SECONDS = 3, 0.2  # turns of each contender, and how long one turn lasts at least
 ORIGINAL_STEPS = 32  # between two looks at the clock
 RESULTS = Path(__file__).parent / "results" / "stepping.json"
 
-# Ours -> gymnax's, where the names differ.
-GYMNAX_NAMES = {"FourRooms-v0": "FourRooms-misc"}
+# Ours -> gymnax's, where the names differ; gymnax 0.0.9's SimpleBandit-bsuite cannot take a step (an IndexError).
+GYMNAX_NAMES = {"FourRooms-v0": "FourRooms-misc", "SimpleBandit-bsuite": ""}
 
 
 def length(num_envs: int) -> int:
@@ -106,10 +107,13 @@ def ours(name: str, num_envs: int) -> Contender:
         del obs
         return random_actions(env.action_space, key, num_envs), memory, ()
 
-    def advance(state: episode.EpisodeState, key: jax.Array) -> episode.EpisodeState:
-        return rollout(env, params, Policy(act), state, (), key, length(num_envs)).episode
+    def advance(carry: Any, key: jax.Array) -> Any:
+        state, total = carry
+        out = rollout(env, params, Policy(act), state, (), key, length(num_envs))
+        return out.episode, total + out.transitions.reward.sum()  # else the compiler drops rewards that nobody reads
 
-    return compiled(advance, jax.jit(lambda k: episode.reset(env, params, k, num_envs))(jax.random.key(0)), num_envs)
+    state = jax.jit(lambda k: episode.reset(env, params, k, num_envs))(jax.random.key(0))
+    return compiled(advance, (state, jnp.float32(0)), num_envs)
 
 
 def of_gymnax(name: str, num_envs: int) -> Contender | None:
@@ -125,18 +129,19 @@ def of_gymnax(name: str, num_envs: int) -> Contender | None:
     space = spaces.Discrete(theirs.n) if hasattr(theirs, "n") else envs.make(ours_name)[0].action_space
 
     def one_step(carry: Any, key: jax.Array) -> Any:
-        _, state = carry
+        _, state, total = carry
         key_act, key_step = jax.random.split(key)
         action = random_actions(space, key_act, num_envs)
         keys = jax.random.split(key_step, num_envs)
-        obs, state, *_ = jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, state, action, params)
-        return (obs, state), None
+        obs, state, reward, *_ = jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, state, action, params)
+        return (obs, state, total + reward.sum()), None
 
     def advance(carry: Any, key: jax.Array) -> Any:
         return jax.lax.scan(one_step, carry, jax.random.split(key, length(num_envs)))[0]
 
     reset = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))
-    return compiled(advance, reset(jax.random.split(jax.random.key(0), num_envs), params), num_envs)
+    start = reset(jax.random.split(jax.random.key(0), num_envs), params)
+    return compiled(advance, (*start, jnp.float32(0)), num_envs)
 
 
 def original(name: str) -> tuple[str, Contender] | None:
@@ -238,7 +243,6 @@ def measure(name: str, sizes: list[int]) -> dict[str, Any]:
                 entry[who][str(num_envs)] = contender.figures()
         del contenders
         gc.collect()
-        jax.clear_caches()
     return entry
 
 

@@ -48,9 +48,14 @@ def innermost(env: Env) -> Env:
     return innermost(env.env) if isinstance(env, Wrapper) else env
 
 
+def kind(env: Env) -> tuple[type, ...]:
+    """The classes of an environment and of what it wraps."""
+    return (type(env), *(kind(env.env) if isinstance(env, Wrapper) else ()))
+
+
 def family(name: str) -> str:
     """The package under `envs` that holds the environment."""
-    return type(innermost(envs.make(name)[0])).__module__.split(".")[1]
+    return "bsuite" if name.endswith("-bsuite") else type(innermost(envs.make(name)[0])).__module__.split(".")[1]
 
 
 def draw_film(name: str) -> None:
@@ -119,6 +124,7 @@ def table() -> Iterator[str]:
     speeds, machine = measured["environments"], measured["machine"]
     alike = json.loads(PARITY.read_text())
     names = envs.names()
+    measured_kinds = {kind(envs.make(name)[0]): name for name in speeds}
     yield "# Environments"
     yield ""
     yield f"All {len(names)} registered names. The docstring of each environment's file has its source, spaces, reward,"
@@ -149,15 +155,19 @@ def table() -> Iterator[str]:
         yield "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
         for name in members:
             env, _ = envs.make(name)
-            entry = speeds.get(name, {"ours": {}, "gymnax": {}})
+            entry, like = speeds.get(name, {"ours": {}, "gymnax": {}}), measured_kinds.get(kind(env))
             cells = [
                 f'<img src="films/{name}.gif" width="100">',
                 f"`{name}`",
                 describe(env.observation_space),
                 describe(env.action_space),
                 f"{env.max_steps:,}" if env.max_steps else "none",
-                alike[name]["summary"] if name in alike else "–",
-                *(rate(entry["ours"].get(size)) for size in ("1", "256", "4096")),
+                alike[name]["summary"].replace("|", "\\|") if name in alike else "–",
+                *(
+                    [rate(entry["ours"].get(size)) for size in ("1", "256", "4096")]
+                    if name in speeds or like is None
+                    else [f"as `{like}`", "", ""]
+                ),
                 rate(entry.get("original")),
                 *(rate(entry["gymnax"].get(size)) for size in ("1", "256", "4096")),
             ]

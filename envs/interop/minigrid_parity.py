@@ -245,4 +245,5 @@ def compare(name: str, env: Env, params: Any, samples: int, rng: np.random.Gener
     checks = replayed(env, params, record(reference, max(4, samples // EPISODE_SAMPLES), STEPS, rng))
     limit = Check("time limit", "mismatches", int(env.max_steps != reference.max_steps), 0, 1)
     checks += [limit, layouts(env, reference, max(100, samples // 4), rng)]
-    return checks + random_policy(env, params, _play(reference, rng), max(10, samples // 10), rng)
+    episodes = max(10, min(samples // 10, 10 * samples // reference.max_steps))  # the cost of long ones decides
+    return checks + random_policy(env, params, _play(reference, rng), episodes, rng)

@@ -78,21 +78,21 @@ def test_bad_input():
         bootstrapped_dqn.make(envs.make("Pendulum-v1")[0])
 
 
-def deep_sea(size, steps):
+def deep_sea(jit, size, steps):
     """The greedy return at each of 10 evaluations."""
     env, params = envs.make("DeepSea-bsuite", size=size, max_steps=size)
     config = bootstrapped_dqn.Config(num_envs=size, warmup_steps=200, hidden=(32,), num_updates=2)
     train = make_train(bootstrapped_dqn.make(env, config), steps, eval_episodes=1)
     hp = bootstrapped_dqn.Hyperparams(target_period=10)
-    return np.asarray(jax.jit(train)(jax.random.key(0), hp, params).evaluation.returns[:, 0])
+    return np.asarray(jit(train)(jax.random.key(0), hp, params).evaluation.returns[:, 0])
 
 
-def test_solves_a_small_deep_sea():
+def test_solves_a_small_deep_sea(optimised):
     """Of its 2^8 paths one has the treasure; 160 episodes at random find it in about half of all runs."""
-    np.testing.assert_allclose(deep_sea(8, 12_000)[-1], 0.99, atol=1e-5)
+    np.testing.assert_allclose(deep_sea(optimised, 8, 12_000)[-1], 0.99, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_solves_a_deep_sea_that_random_actions_do_not():
+def test_solves_a_deep_sea_that_random_actions_do_not(optimised):
     """Of 2^20 paths one has the treasure."""
-    np.testing.assert_allclose(deep_sea(20, 200_000)[-1], 0.99, atol=1e-5)
+    np.testing.assert_allclose(deep_sea(optimised, 20, 200_000)[-1], 0.99, atol=1e-5)

@@ -71,6 +71,7 @@ def test_bad_input():
         c51.make(envs.make("Pendulum-v1")[0])
 
 
+@pytest.mark.slow
 def test_learns_cartpole_quickly(optimised):
     """50,000 steps with an update every 4 reach a return above 150; a random policy has 22."""
     env, params = envs.make("CartPole-v1")

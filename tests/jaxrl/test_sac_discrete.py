@@ -89,6 +89,7 @@ def test_continuous_actions_are_refused():
         sac_discrete.make(env)
 
 
+@pytest.mark.slow
 def test_learns_cartpole_quickly(optimised):
     """12,000 steps reach a return above 150; a random policy has 22."""
     env, params = envs.make("CartPole-v1")

@@ -234,7 +234,7 @@ LEARNERS = {
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_tables_converge_to_the_optimal_values_of_frozen_lake(name):
+def test_tables_converge_to_the_optimal_values_of_frozen_lake(name, optimised):
     """Slippery 4×4: the greedy policy's exact value from the start within 2 % of the best, in every seed."""
     module, config, hp = LEARNERS[name]
     env, params = envs.make("FrozenLake-v1", max_steps=None)
@@ -244,7 +244,7 @@ def test_tables_converge_to_the_optimal_values_of_frozen_lake(name):
     agent = module.make(env, module.Config(num_envs=8, steps_per_iteration=500, **config))
     settings = {"learning_rate": 0.1, "learning_rate_decay": 1.0, "gamma": 0.95, "epsilon_start": 1.0}
     hyper = module.Hyperparams(**{**settings, "epsilon_end": 0.5, "total_steps": 400_000.0, **hp})
-    finish = jax.jit(jax.vmap(lambda key: jaxrl.run(agent, agent.init(key, hyper, params), 100)[0].learner))
+    finish = optimised(jax.vmap(lambda key: jaxrl.run(agent, agent.init(key, hyper, params), 100)[0].learner))
     learner = finish(jax.vmap(jax.random.key)(jnp.arange(4)))
     q = learner.q.mean(1) if name == "double" else learner.q
     for lane in range(4):

@@ -106,6 +106,7 @@ def test_sizes_that_do_not_fit():
         td3.make(env)
 
 
+@pytest.mark.slow
 def test_learns_pendulum_quickly(optimised):
     """8,000 steps reach a return above −300; a random policy has −1236, the best −140."""
     env, params = envs.make("Pendulum-v1")

@@ -40,6 +40,7 @@ def test_fisher_vector_product_of_a_softmax_is_the_matrix_times_the_vector():
     assert np.abs(fisher).max() > 0.01
 
 
+@pytest.mark.slow
 def test_fisher_vector_product_of_a_gaussian_through_convolutions():
     """F = Σ over mean and standard deviation of Jᵀ diag(1/σ², 2/σ²) J; networks with a CNN have no forward mode."""
     nets = trpo.build(trpo.Config(torso="minatar_cnn", hidden=(3,)), Box(0, 1, (4, 4, 1)), Box(-1, 1, (2,)))
