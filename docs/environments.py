@@ -135,7 +135,8 @@ def table() -> Iterator[str]:
     yield '"–": there is no original, or none that can be run.'
     yield ""
     yield (
-        "*Steps/s* are random actions with auto-reset: medians of turns taken by all contenders in one run "
+        "*Steps/s* are random actions with auto-reset: medians of three turns, "
+        "which the contenders of an environment take in one run "
         f"(`python -m benchmarks.stepping`) on {machine['cores']} cores of {machine['device']}, "
         f"Python {machine['python']}, jax {machine['jax']}, gymnax {machine['gymnax']}; the original steps one "
         "environment in a Python loop. Names that differ in options alone are measured once. Spread and compile times: "
