@@ -54,6 +54,7 @@ for n in (5, 6):
         random_start=True,
         max_steps=4 * n * n,
     )
+register("TMaze-v0", "envs.gridworld.t_maze:TMaze")
 register("MiniGrid-FourRooms-v0", "envs.gridworld.minigrid.four_rooms:FourRooms")
 for name, rooms, n in (("N2-S4-v0", 2, 4), ("N4-S5-v1", 4, 5), ("N6-v0", 6, 10)):
     register(

@@ -22,6 +22,7 @@ from jaxrl.agents import (
     ddpg,
     dqn,
     dyna_q,
+    es,
     impala,
     iqn,
     monte_carlo,
@@ -52,7 +53,9 @@ class Case(NamedTuple):
     module: Any
     config: Any
     hp: Any
-    values: Callable[[Any, Any, Any], Any]  # (agent, state, observations of all states) -> V [num_states]
+    values: (
+        Callable[[Any, Any, Any], Any] | None
+    )  # (agent, state, obs of all states) -> V [num_states]; None: none learnt
     iterations: int
     continuous: bool = False
     tabular: bool = False
@@ -322,6 +325,14 @@ CASES = {
         pqn_values,
         iterations=400,
     ),
+    "es": Case(
+        es,
+        es.Config(population=16, episodes=4, horizon=8, hidden=(8,)),
+        es.Hyperparams(),
+        None,
+        iterations=60,
+        probes=("ActionReward", "ActionObservation", "DelayedActionReward"),
+    ),
     "a2c": A2C,
     "reinforce": REINFORCE,
     "reinforce_continuous": REINFORCE._replace(continuous=True, env="Pendulum-v1"),
@@ -362,7 +373,8 @@ def test_probes(name, optimised):
         params = probes.ChosenParams(which=which)
         state, _ = jaxrl.run(agent, agent.init(jax.random.key(7), case.hp, params), case.iterations)
         played = jaxrl.evaluate(env, params, agent.policy(state), jax.random.key(1), 64, max_steps=3)
-        return case.values(agent, state, obs), played.returns.mean()
+        values = case.values(agent, state, obs) if case.values else jnp.asarray(env.values(GAMMA))[which]
+        return values, played.returns.mean()
 
     for probe, values, mean, want in zip(chosen, *learn(chosen), env.values(GAMMA)[chosen], strict=True):
         # Continuous policies keep some spread, which costs a little reward and so a little value.
