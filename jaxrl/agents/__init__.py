@@ -15,6 +15,7 @@ NAMES = (
     "ddpg",
     "dqn",
     "dyna_q",
+    "es",
     "impala",
     "iqn",
     "monte_carlo",
