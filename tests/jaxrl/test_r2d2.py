@@ -63,6 +63,42 @@ def test_loss_by_hand(options, flag, want):
     np.testing.assert_allclose(scalars["loss"], np.mean(np.square(want)) / 2, rtol=1e-6)
 
 
+def counted_steps(params, obs, memory, ended):
+    memories = []
+    for t in range(len(obs)):
+        memories.append(memory + 1)
+        memory = jnp.where(ended[t][:, None], 0.0, memories[-1])
+    return (obs @ params + jnp.stack(memories),), jnp.stack(memories)
+
+
+# The same table plus the number of observations so far.
+COUNTER = networks.Recurrent(
+    TABLE.init, jnp.zeros(1), lambda params, obs, memory: ((obs @ params + memory + 1,), memory + 1), counted_steps
+)
+
+
+def test_a_cut_is_valued_with_the_memory_of_its_own_episode():
+    """0 → 1 → 2 is cut there, 2 → 3 → 4 is a new episode; the actor had seen 10 observations before the first.
+
+    Targets, with actions, rewards and γ as above and one step: 1 + ½ (6 + 13), the state reached being the thirteenth
+    observation; 2 + ½ (2 + 2), the second of the new episode; 4 + ½ (8 + 3). Values: 1 + 12, 3 + 1, 8 + 2.
+    """
+    one_hot = jnp.eye(5)[None]
+    batch = Transition(
+        obs=one_hot[:, :4],
+        action=jnp.array([[0, 1, 0, 1]]),
+        reward=jnp.array([[50.0, 1.0, 2.0, 4.0]]),
+        terminated=jnp.zeros((1, 4), bool),
+        truncated=jnp.array([[False, True, False, False]]),
+        next_obs=one_hot[:, 1:],
+        extras=jnp.full((1, 1), 10.0),
+    )
+    learner = r2d2.init_learner(COUNTER, HP, jax.random.key(0))._replace(params=ONLINE, target_params=TARGET)
+    config = r2d2.Config(burn_in=1, n_step=1, rollout_length=3, double=False)
+    _, scalars = r2d2.update(config, COUNTER, HP, learner, batch, jax.random.key(0))
+    np.testing.assert_allclose(scalars["loss"], np.mean(np.square([-2.5, 0.0, -0.5])) / 2, rtol=1e-6)
+
+
 def test_unrolling_is_stepping():
     """Outputs and memories of whole sequences are those of single steps, set back where an episode ended."""
     net = networks.recurrent(Box(-1, 1, (3,)), [("q", 2, 1.0), ("value", 1, 1.0)], "mlp", (5,), "relu", 4)
