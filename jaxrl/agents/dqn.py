@@ -11,15 +11,15 @@ The target parameters θ⁻ are copied every `target_period` updates (`target_ra
     prioritized   transitions are drawn by their TD errors (Schaul et al. 2016, arXiv:1511.05952)
     munchausen    a softmax policy whose scaled log-probability joins the reward (Vieillard et al. 2020,
                   arXiv:2007.14430)
-    noisy         the dense layers explore by noise of learnt size instead of ε (Fortunato et al. 2018,
-                  arXiv:1706.10295); evaluation uses the mean weights
+    exploration   ε-greedy; softmax: actions with probabilities ∝ exp(Q / temperature); noisy: the dense layers have
+                  noise of learnt size, of which evaluation uses the mean (Fortunato et al. 2018, arXiv:1706.10295)
 
 Deviations: Adam instead of RMSProp; the replay is filled by random actions in `init`; one noise for all environments of
 a step, and for all transitions of a batch, where the noisy paper has one environment.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,8 +61,8 @@ class Config:
     """Prioritised replay."""
     munchausen: bool = False
     """Munchausen targets; not with `double`, which has no part in them, and for one step alone."""
-    noisy: bool = False
-    """Noisy dense layers; ε is then not used."""
+    exploration: Literal["epsilon_greedy", "softmax", "noisy"] = "epsilon_greedy"
+    """How the policy that acts departs from the greedy one; hp.epsilon and hp.temperature are of the first two."""
     huber: bool = False
     """Huber loss (δ = 1) instead of the squared error."""
     torso: networks.Torso = "mlp"
@@ -86,6 +86,8 @@ class Hyperparams(NamedTuple):
     """Probability of a random action after the decay."""
     epsilon_fraction: float = 0.5
     """Part of hp.total_steps over which ε falls linearly."""
+    temperature: float = 0.1
+    """Of softmax exploration, in units of value."""
     target_period: int = 50
     """Updates between two moves of the target parameters."""
     target_rate: float = 1.0
@@ -130,7 +132,7 @@ def build(config: Config, observation_space: Space, num_actions: int) -> network
     """Builds the network of action values: apply(params, obs [..., *obs]) -> f32[..., A]; noisy: see `networks`."""
     shape = (config.torso, config.hidden, config.activation)
     net = networks.q_network(observation_space, num_actions, *shape, dueling=config.dueling)
-    return networks.noisy(net) if config.noisy else net
+    return networks.noisy(net) if config.exploration == "noisy" else net
 
 
 def optimizer(hp: Hyperparams) -> optax.GradientTransformation:
@@ -171,7 +173,7 @@ def update(
     key_online, key_target, key_selector = jax.random.split(key, 3)
 
     def values(params: Any, obs: Any, key: jax.Array) -> jax.Array:
-        return net.apply(params, obs, key) if config.noisy else net.apply(params, obs)
+        return net.apply(params, obs, key) if config.exploration == "noisy" else net.apply(params, obs)
 
     q_t = values(learner.target_params, batch.next_obs, key_target)
 
@@ -230,8 +232,10 @@ def make(env: Env, config: Config = Config()) -> Agent:
         epsilon = exploration.linear(hp.epsilon_start, hp.epsilon_end, horizon, state.env_steps)
 
         def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-            if config.noisy:
+            if config.exploration == "noisy":
                 return jnp.argmax(net.apply(params, obs, key), -1), memory, ()
+            if config.exploration == "softmax":
+                return exploration.softmax(key, net.apply(params, obs), hp.temperature), memory, ()
             return exploration.epsilon_greedy(key, net.apply(params, obs), epsilon), memory, ()
 
         return Policy(act)

@@ -150,7 +150,7 @@ def test_dueling_and_double_share_the_update():
 
 # Together they are one program; what each does alone is tested by hand above and where it lives.
 VARIANTS = {
-    "all": {"double": True, "dueling": True, "n_step": 3, "prioritized": True, "noisy": True},
+    "all": {"double": True, "dueling": True, "n_step": 3, "prioritized": True, "exploration": "noisy"},
     "munchausen": {"munchausen": True, "prioritized": True},
 }
 
@@ -194,7 +194,7 @@ def test_warm_up_fills_the_replay_with_whole_n_step_transitions():
 
 def test_noisy_explores_by_its_weights_and_is_evaluated_without():
     env, params = envs.make("CartPole-v1")
-    agent = dqn.make(env, dqn.Config(num_envs=4, noisy=True, hidden=(8,)))
+    agent = dqn.make(env, dqn.Config(num_envs=4, exploration="noisy", hidden=(8,)))
     state = jax.jit(agent.init)(jax.random.key(0), HP, params)
     obs = 0.1 * jax.random.normal(jax.random.key(1), (50, 4))
     net = dqn.build(agent.config, env.observation_space, 2)
@@ -205,6 +205,21 @@ def test_noisy_explores_by_its_weights_and_is_evaluated_without():
     actions, _, _ = agent.policy(state).act(jax.random.key(3), obs, ())
     mean = networks.q_network(env.observation_space, 2, "mlp", (8,), "relu")
     np.testing.assert_array_equal(actions, np.argmax(mean.apply(state.learner.params["mean"], obs), -1))
+
+
+def test_softmax_explores_by_its_temperature():
+    """Without learning: always the same action (rewards all 0 or all 1) when cold, both about equally often when hot."""
+    env, params = probes.ActionReward(), probes.Params()
+    agent = dqn.make(env, dqn.Config(num_envs=50, exploration="softmax", hidden=(8,), rollout_length=10))
+
+    def mean_reward(temperature):
+        state = agent.init(jax.random.key(0), HP._replace(temperature=temperature), params)
+        stats = agent.step(state)[1].episodes
+        return stats.return_sum / stats.count
+
+    cold, hot = jax.jit(jax.vmap(mean_reward))(jnp.array([1e-6, 1e6]))
+    assert cold in (0.0, 1.0)
+    np.testing.assert_allclose(hot, 0.5, atol=0.08)  # 500 draws
 
 
 def test_learns_cartpole_quickly(optimised):
