@@ -8,6 +8,7 @@ from envs.errors import unknown
 NAMES = (
     "a2c",
     "actor_critic",
+    "apg",
     "bandit",
     "bootstrapped_dqn",
     "c51",

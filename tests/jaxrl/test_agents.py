@@ -15,6 +15,7 @@ from jaxrl import agents, checkpoint, placement
 from jaxrl.agents import (
     a2c,
     actor_critic,
+    apg,
     bandit,
     bootstrapped_dqn,
     c51,
@@ -108,6 +109,11 @@ def critic_values(agent, state, obs):
     """Of the agents whose networks are those of `jaxrl.policies`."""
     nets = agents.get(agent.name).build(agent.config, agent.env.observation_space, agent.env.action_space)
     return nets.value(state.learner.params, obs)
+
+
+def apg_values(agent, state, obs):
+    nets = apg.build(agent.config, agent.env.observation_space, agent.env.action_space)
+    return nets.critic.apply(state.learner.critic, obs)
 
 
 def ddpg_values(agent, state, obs):
@@ -324,6 +330,15 @@ CASES = {
         pqn.Hyperparams(learning_rate=2e-3, gamma=GAMMA, epsilon_end=1.0, q_lambda=0.0, total_steps=1e6),
         pqn_values,
         iterations=400,
+    ),
+    "apg": Case(
+        apg,
+        apg.Config(horizon=8, critic_epochs=2, hidden=(16,), anneal_learning_rate=False),
+        apg.Hyperparams(policy_learning_rate=2e-3, critic_learning_rate=2e-3, gamma=GAMMA, total_steps=1e6),
+        apg_values,
+        iterations=400,
+        continuous=True,
+        env="Pendulum-v1",
     ),
     "es": Case(
         es,
