@@ -12,6 +12,7 @@ NAMES = (
     "bandit",
     "bootstrapped_dqn",
     "c51",
+    "crossq",
     "d4pg",
     "ddpg",
     "dqn",

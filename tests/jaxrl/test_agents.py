@@ -19,6 +19,7 @@ from jaxrl.agents import (
     bandit,
     bootstrapped_dqn,
     c51,
+    crossq,
     d4pg,
     ddpg,
     dqn,
@@ -124,6 +125,13 @@ def ddpg_values(agent, state, obs):
 def td3_values(agent, state, obs):
     nets = td3.build(agent.config, agent.env.observation_space, agent.env.action_space)
     return nets.critics.apply(state.learner.critics, obs, nets.actor.apply(state.learner.actor, obs))[..., 0].min(0)
+
+
+def crossq_values(agent, state, obs):
+    nets, learner = crossq.build(agent.config, agent.env.observation_space, agent.env.action_space), state.learner
+    action = crossq.policy_of(nets.actor.apply(learner.actor, learner.actor_statistics, obs)).mode()
+    x = jnp.concatenate([obs, action], -1)
+    return jax.vmap(nets.critic.apply, (0, 0, None))(learner.critics, learner.critics_statistics, x)[..., 0].min(0)
 
 
 def sac_values(agent, state, obs):
@@ -246,6 +254,13 @@ CASES = {
     ),
     "sac": DDPG._replace(
         module=sac, config=sac.Config(**OFF_POLICY, num_updates=2), hp=sac.Hyperparams(**SOFT), values=sac_values
+    ),
+    "crossq": DDPG._replace(
+        module=crossq,
+        config=crossq.Config(**OFF_POLICY, num_updates=3, critic_hidden=(16,)),
+        # An entropy that is always exceeded lets the temperature fall from where it is small.
+        hp=crossq.Hyperparams(learning_rate=5e-3, gamma=GAMMA, temperature=0.01, target_entropy=-5.0),
+        values=crossq_values,
     ),
     "tqc": DDPG._replace(
         module=tqc,
