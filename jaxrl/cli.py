@@ -5,6 +5,7 @@ exit status 2; JAXRL_TRACEBACK=1 shows where it was found. XLA's compiled progra
 directory; --no-cache or JAXRL_CACHE=off switches that off, JAXRL_CACHE=DIR moves it.
 """
 
+import argparse
 import ast
 import dataclasses
 import os
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -50,7 +51,13 @@ class SweepOptions:
     """Flags of `jaxrl sweep`."""
 
     grid: Annotated[list[str], tyro.conf.UseAppendAction] = dataclasses.field(default_factory=list)
-    """AXIS=VALUE,VALUE…, once for each axis: hp.FIELD, config.FIELD or env.FIELD."""
+    """AXIS=VALUE,VALUE…, once for each axis: hp.FIELD, config.FIELD or env.FIELD. Every combination is trained."""
+    search: Annotated[list[str], tyro.conf.UseAppendAction] = dataclasses.field(default_factory=list)
+    """AXIS=LOW:HIGH, AXIS=log:LOW:HIGH or AXIS=VALUE,VALUE…, in place of --grid: --trials of them are drawn."""
+    trials: int = 32
+    """Draws of a --search."""
+    sampler: Literal["sobol", "random"] = "sobol"
+    """How a --search draws: evenly spread or independent."""
     seeds: int = 8
     """Runs for each combination."""
     steps: int = 500_000
@@ -61,13 +68,17 @@ class SweepOptions:
     """Whole episodes per evaluation; the same initial states in every run."""
     out: Path | None = None
     """Directory of the results; runs/sweep-AGENT-ENV-TIME unless given. One that is in use is never overwritten."""
+    share: str = ""
+    """I/N: do every N-th chunk from the I-th (0 …) on, beside N − 1 other processes with the same --out."""
+    coordinator: str = ""
+    """HOST:PORT of process 0: joins the N processes of --share by jax.distributed, so that each waits for the rest."""
     cache: bool = True
     """Keep XLA's compiled programs in the user's cache directory for the next start."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ResumeOptions:
-    """Go on with a run that was interrupted, bitwise as if it never had been."""
+    """Go on with a run or a sweep that was interrupted: a run bitwise as if it never had been."""
 
     run: tyro.conf.Positional[Path]
     """The run directory."""
@@ -99,6 +110,16 @@ class PlotOptions:
     """The picture."""
     title: str = ""
     """Its title."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareOptions:
+    """Compare two runs: the difference of their returns, its interval, and a verdict."""
+
+    runs: tyro.conf.Positional[tuple[Path, Path]]
+    """Two run directories, of the same environment."""
+    statistic: Literal["iqm", "mean", "median"] = "iqm"
+    """Over the seeds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +194,12 @@ def resume(options: ResumeOptions) -> None:
     from jaxrl import results, runs
     from jaxrl.placement import use_all_cores
 
+    command = results.read_config(options.run).get("command") or []
+    if command[:2] == ["jaxrl", "sweep"]:
+        agent, env, *argv = command[2:]
+        swept, config, hp, env_options = _parse(SweepOptions, "sweep", agent, env, argv)
+        _sweep(dataclasses.replace(swept, out=options.run), agent, env, argv, config, hp, env_options, resume=True)
+        return
     use_all_cores()
     spec = runs.read_spec(options.run)
     out = runs.train(spec, options.run, resume=True)
@@ -181,37 +208,76 @@ def resume(options: ResumeOptions) -> None:
 
 def sweep(agent: str, env: str, argv: list[str]) -> None:
     """`jaxrl sweep AGENT ENV --grid AXIS=VALUES`."""
+    _join(argv)
     options, config, hp, env_options = _parse(SweepOptions, "sweep", agent, env, argv)
     _use_cache(options.cache)
+    _sweep(options, agent, env, argv, config, hp, env_options)
+
+
+def _sweep(
+    options: SweepOptions,
+    agent: str,
+    env: str,
+    argv: list[str],
+    config: Any,
+    hp: Any,
+    env_options: dict[str, Any],
+    resume: bool = False,
+) -> None:
     import jaxrl
     from jaxrl import plotting, results
-    from jaxrl.sweep import plan
+    from jaxrl.sweep import combinations, plan, sample
 
-    _require(options, "seeds", "steps", "evals", "eval_episodes")
-    grid = dict(_axis(text) for text in options.grid)
-    if len(grid) != len(options.grid):
-        raise InputError("--grid names an axis twice.")
+    _require(options, "seeds", "steps", "evals", "eval_episodes", "trials")
+    grid, space = dict(map(_axis, options.grid)), dict(map(_space, options.search))
+    if len(grid) != len(options.grid) or len(space) != len(options.search):
+        raise InputError("--grid or --search names an axis twice.")
+    if grid and space:
+        raise InputError("--grid and --search do not go together; --search takes lists of values, too.")
+    trials = sample(space, options.trials, options.sampler) if space else None
+    share = _share(options.share)
+    if share and options.out is None:
+        raise InputError("--share needs the --out that the processes have in common.")
     jaxrl.use_all_cores()
     made, params = envs.make(env, **env_options)
-    plan(agents.get(agent), made, params, config, hp, grid, options.steps, options.evals)
-    directory = results.create_run_directory(options.out or _new_directory(f"sweep-{agent}-{env}"))
-    settings = {"agent": agent, "env": env, "env_options": env_options, "grid": grid, "config": config, "hp": hp}
-    results.write_config(
-        directory, settings | dataclasses.asdict(options) | {"command": ["jaxrl", "sweep", agent, env, *argv]}
-    )
-    dataset = jaxrl.sweep(
-        agent,
-        made,
-        params,
-        env_steps=options.steps,
-        seeds=options.seeds,
-        grid=grid,
-        config=config,
-        hp=hp,
-        num_evals=options.evals,
-        eval_episodes=options.eval_episodes,
-        report=lambda line: print(line, file=sys.stderr),
-    )
+    wanted = combinations(grid) if trials is None else trials
+    plan(agents.get(agent), made, params, config, hp, wanted, options.steps, options.evals)
+    directory = options.out or _new_directory(f"sweep-{agent}-{env}")
+    if share is None and not resume:
+        results.create_run_directory(directory)
+    directory.mkdir(parents=True, exist_ok=True)  # whichever process comes first
+    if not (directory / results.CONFIG_FILE).exists():
+        settings = {"agent": agent, "env": env, "env_options": env_options, "grid": grid, "config": config, "hp": hp}
+        results.write_config(
+            directory, settings | dataclasses.asdict(options) | {"command": ["jaxrl", "sweep", agent, env, *argv]}
+        )
+
+    def run() -> Any:
+        return jaxrl.sweep(
+            agent,
+            made,
+            params,
+            env_steps=options.steps,
+            seeds=options.seeds,
+            grid=None if trials else grid,
+            trials=trials,
+            config=config,
+            hp=hp,
+            num_evals=options.evals,
+            eval_episodes=options.eval_episodes,
+            directory=directory,
+            share=share,
+            report=lambda line: print(line, file=sys.stderr),
+        )
+
+    dataset = run()
+    if options.coordinator:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices("chunks")  # every process has done its share
+        dataset = run() if share and share[0] == 0 else None
+    if dataset is None:
+        return
     results.save(dataset, directory / "results.nc")
     plotting.learning_curve({agent: dataset}, directory / "curve.png", title=env)
     _print_outcome(f"{agent} on {env}", results.summary(dataset), None, directory)
@@ -254,6 +320,42 @@ def plot(options: PlotOptions) -> None:
         label = f"{config.get('agent')} {config.get('env')}"
         datasets[label if label not in datasets else f"{label} ({run.name})"] = results.load(run / "results.nc")
     print(plotting.learning_curve(datasets, options.out, title=options.title))
+
+
+def compare(options: CompareOptions) -> None:
+    """`jaxrl compare RUN RUN`."""
+    from jaxrl import results, statistics
+
+    names, curves = [], []
+    for run in options.runs:
+        config = results.read_config(run)
+        names.append(f"{config.get('agent')} ({run.name})")
+        parts = results.configurations(results.load(run / "results.nc"))
+        if len(parts) != 1:
+            raise InputError(f"{run} is a sweep of {len(parts)} configurations: `jaxrl plot` shows it.")
+        curves.append((config.get("env"), config.get("env_options"), parts[0][1]))
+    if curves[0][:2] != curves[1][:2]:
+        raise InputError(f"the runs are of different environments: {curves[0][:2]} and {curves[1][:2]}.")
+    statistic = {"iqm": statistics.iqm, "mean": statistics.mean, "median": statistics.median}[options.statistic]
+    rows = []
+    for what in ("last evaluation", "mean over the run"):
+        values = []
+        for _, _, curve in curves:
+            steps, returns = curve["env_step"].values, curve["evaluation_return"].transpose("seed", "env_step").values
+            last = what == "last evaluation"
+            values.append(returns[:, -1] if last else statistics.area_under_curve(steps, returns))
+        found = statistics.compare(values[0], values[1], statistic)
+        rows.append(
+            (
+                what,
+                *(f"{statistic(v):.4g} ({len(v)} seeds)" for v in values),
+                f"{found.difference:.4g} ({found.low:.4g} – {found.high:.4g})",
+                f"{found.improvement:.2f}",
+                found.verdict,
+            )
+        )
+    header = ("evaluation return", *names, "difference (95 %)", "P(first is better)", "the first is")
+    _print_table(f"{options.statistic} over seeds, {curves[0][0]}", header, rows)
 
 
 def render(options: RenderOptions) -> None:
@@ -338,6 +440,7 @@ _PLAIN: dict[str, tuple[type, Callable[[Any], None]]] = {
     "resume": (ResumeOptions, resume),
     "evaluate": (EvaluateOptions, evaluate),
     "plot": (PlotOptions, plot),
+    "compare": (CompareOptions, compare),
     "render": (RenderOptions, render),
     "parity": (ParityOptions, parity),
     "reproduce": (ReproduceOptions, reproduce),
@@ -348,10 +451,11 @@ _BOUND: dict[str, Callable[[str, str, list[str]], None]] = {"train": train, "swe
 _USAGE = """usage: jaxrl COMMAND …
 
   train AGENT ENV [flags]   train one run per seed, all in one compiled program
-  sweep AGENT ENV --grid …  train every combination of a grid with every seed
-  resume RUN                go on with an interrupted run
+  sweep AGENT ENV --grid …  train every combination of a grid, or drawn ones (--search), with every seed
+  resume RUN                go on with an interrupted run or sweep
   evaluate RUN              evaluate a trained run, also in the real Gymnasium
   plot RUN…                 draw learning curves into one picture
+  compare RUN RUN           the difference of two runs, with its interval
   render RUN                film an episode
   parity ENV                compare an environment with its original, step by step
   reproduce STUDY…|--all    run studies, and compare them with the published numbers
@@ -448,6 +552,47 @@ def _axis(text: str) -> tuple[str, list[Any]]:
     except (ValueError, SyntaxError):
         parsed = [{"True": True, "False": False}.get(part, part) for part in values.split(",")]
     return axis, parsed
+
+
+def _space(text: str) -> tuple[str, Any]:
+    """Reads `hp.gamma=0.9:0.99`, `hp.learning_rate=log:1e-4:1e-2`, or an axis as `_axis` does."""
+    from jaxrl.sweep import Range
+
+    axis, equals, bounds = text.partition("=")
+    if not equals or ":" not in bounds:
+        return _axis(text)
+    log = bounds.startswith("log:")
+    try:
+        low, high = map(float, bounds.removeprefix("log:").split(":"))
+    except ValueError:
+        raise InputError(f"--search {text!r} is not AXIS=LOW:HIGH or AXIS=log:LOW:HIGH.") from None
+    return axis, Range(low, high, log)
+
+
+def _share(text: str) -> tuple[int, int] | None:
+    """Reads `1/4` as (1, 4)."""
+    if not text:
+        return None
+    index, slash, count = text.partition("/")
+    if not slash or not index.isdecimal() or not count.isdecimal() or int(index) >= int(count):
+        raise InputError(f"--share {text!r} is not I/N with 0 ≤ I < N, such as 0/4.")
+    return int(index), int(count)
+
+
+def _join(argv: list[str]) -> None:
+    """Joins the processes of --coordinator, if there is one: that must happen before anything else uses JAX."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--coordinator", default="")
+    parser.add_argument("--share", default="")
+    known, _ = parser.parse_known_args(argv)
+    if not known.coordinator:
+        return
+    share = _share(known.share)
+    if share is None:
+        raise InputError("--coordinator needs --share I/N.")
+    import jax
+
+    jax.distributed.initialize(known.coordinator, share[1], share[0])
 
 
 def _new_directory(name: str) -> Path:

@@ -264,7 +264,7 @@ def curves(
     """
     import xarray as xr
 
-    swept = {name: _axis(values) for name, values in (dims or {}).items()}
+    swept = {name: labels(values) for name, values in (dims or {}).items()}
     coords: dict[str, Any] = {
         **{name: (name, values, {"description": "swept hyper-parameter"}) for name, values in swept.items()},
         "seed": ("seed", np.asarray(seeds, np.int64), {"description": "seed of the run"}),
@@ -310,8 +310,8 @@ def _attribute(value: Any) -> str | int | float:
     return value if isinstance(value, str | int | float) and not isinstance(value, bool) else json.dumps(value)
 
 
-def _axis(values: Sequence[Any]) -> np.ndarray:
-    """Numbers stay numbers; whatever netCDF cannot hold as a coordinate becomes text."""
+def labels(values: Sequence[Any]) -> np.ndarray:
+    """Values along a dimension: numbers stay numbers; whatever netCDF cannot hold as a coordinate becomes text."""
     array = np.asarray([plain(value) if not isinstance(value, tuple | list) else str(value) for value in values])
     return array if array.dtype.kind in "biufU" else np.asarray([str(value) for value in values])
 
@@ -410,11 +410,15 @@ def summary(dataset: "xr.Dataset", variable: str = "evaluation_return") -> list[
 
 
 def configurations(dataset: "xr.Dataset") -> "list[tuple[dict[str, Any], xr.Dataset]]":
-    """Splits a sweep into (swept hyper-parameters, Dataset over seed and env_step); one item without a sweep."""
+    """Splits a sweep into (swept hyper-parameters, Dataset over seed and env_step); one item without a sweep.
+
+    Where the sweep was of trials, what they tried is among the hyper-parameters.
+    """
     names = [str(name) for name in dataset.sizes if name not in ("seed", "env_step")]
+    tried = [str(name) for name, coord in dataset.coords.items() if coord.dims == ("trial",) and name != "trial"]
     sizes = [dataset.sizes[name] for name in names]
     parts = []
     for index in np.ndindex(*sizes):
         part = dataset.isel(dict(zip(names, index, strict=True)))
-        parts.append(({name: part[name].values.item() for name in names}, part.transpose("seed", "env_step", ...)))
+        parts.append(({name: part[name].values.item() for name in [*names, *tried]}, part.transpose("seed", "env_step", ...)))
     return parts

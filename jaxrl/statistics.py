@@ -4,7 +4,7 @@ Scores are [runs] for one task, or [runs, tasks] where every run of a task is in
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -72,6 +72,88 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
         raise ValueError(f"X has {xs.shape[-1]} tasks and Y has {ys.shape[-1]}")
     difference = xs[:, None, :] - ys[None, :, :]
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
+
+
+def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
+    """Returns the share of runs above each threshold, f64[thresholds]: the run-score distribution of Agarwal et al.
+
+    Args:
+        scores: [runs] or [runs, tasks]; tasks count alike.
+        thresholds: [thresholds].
+    """
+    pooled = _with_tasks(scores).ravel()
+    return np.mean(pooled[:, None] > np.asarray(thresholds, np.float64), 0)
+
+
+def area_under_curve(steps: ArrayLike, scores: ArrayLike) -> np.ndarray:
+    """Returns the mean of curves over the steps from the first to the last point, by the trapezoidal rule.
+
+    Args:
+        steps: [time], ascending.
+        scores: [..., time].
+    """
+    x, y = np.asarray(steps, np.float64), np.asarray(scores, np.float64)
+    if x.ndim != 1 or y.shape[-1:] != x.shape or np.any(np.diff(x) <= 0):
+        raise ValueError(f"ascending steps [time] and scores [..., time] are needed, not {x.shape} and {y.shape}")
+    return y[..., 0] if len(x) == 1 else np.trapezoid(y, x, axis=-1) / (x[-1] - x[0])
+
+
+def steps_to_threshold(steps: ArrayLike, scores: ArrayLike, threshold: float) -> np.ndarray:
+    """Returns the first step at which each curve reaches `threshold`; infinity where none does.
+
+    Args:
+        steps: [time], ascending.
+        scores: [..., time].
+        threshold: reached means at least so much.
+    """
+    reached = np.asarray(scores, np.float64) >= threshold
+    first = np.asarray(steps, np.float64)[np.argmax(reached, -1)]
+    return np.where(reached.any(-1), first, np.inf)[()]
+
+
+class Comparison(NamedTuple):
+    """Two groups of runs beside each other."""
+
+    difference: float  # statistic of X less that of Y
+    low: float  # its interval
+    high: float
+    improvement: float  # probability that a run of X beats one of Y
+    verdict: Literal["better", "worse", "no difference"]  # X against Y; no difference: the interval holds 0
+
+
+def compare(
+    x: ArrayLike,
+    y: ArrayLike,
+    statistic: Statistic = iqm,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compares two groups of runs: the difference of a statistic with its percentile bootstrap interval.
+
+    Runs of both groups are redrawn independently, within each task.
+
+    Args:
+        x: [runs] or [runs, tasks] scores of X.
+        y: the same for Y: as many tasks, any number of runs.
+        statistic: called as statistic(x, axis=(-2, -1)).
+        confidence: the mass inside the interval, in (0, 1).
+        resamples: how many times the runs are drawn, with replacement.
+        seed: of NumPy's generator.
+    """
+    improvement = probability_of_improvement(x, y)  # checks the shapes
+    rng = np.random.default_rng(seed)
+
+    def redrawn(scores: np.ndarray) -> np.ndarray:
+        drawn = rng.integers(len(scores), size=(resamples, *scores.shape))
+        return statistic(scores[drawn, np.arange(scores.shape[1])], axis=(-2, -1))
+
+    xs, ys = _with_tasks(x), _with_tasks(y)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(redrawn(xs) - redrawn(ys), (tail, 1 - tail))
+    difference = float(statistic(xs, axis=(-2, -1)) - statistic(ys, axis=(-2, -1)))
+    verdict = "better" if low > 0 else "worse" if high < 0 else "no difference"
+    return Comparison(difference, float(low), float(high), improvement, verdict)
 
 
 def mean_difference(x: ArrayLike, y: ArrayLike) -> tuple[float, float]:

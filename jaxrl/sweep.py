@@ -1,15 +1,24 @@
-"""Sweeps: a grid of hyper-parameters, configuration and environment parameters × seeds, as few programs as possible.
+"""Sweeps: hyper-parameters, configuration and environment parameters × seeds, in as few programs as possible.
 
-Traced axes (`hp.*` and parameters of the environment) become lanes of one vmapped program; static axes (`config.*` and
-static fields of the environment) need one compilation for each combination of values.
+A sweep tries every combination of a grid, or a list of trials such as `sample` draws. Traced axes (`hp.*` and
+parameters of the environment) become lanes of one vmapped program; static axes (`config.*` and static fields of the
+environment) need one compilation for each combination of their values. The runs of a program are done in chunks that
+fit into memory, all by the same compiled program.
+
+With a directory every finished chunk is kept, and a sweep that was interrupted goes on with the chunks that are not
+there yet. Several processes, on one machine or many, may share a sweep through such a directory: see `share`.
 """
 
 import dataclasses
 import itertools
+import json
+import os
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,20 +26,74 @@ import numpy as np
 
 from envs.base import Env
 from envs.errors import InputError, unknown
-from jaxrl import agents
-from jaxrl.placement import map_runs, spread
+from jaxrl import agents, placement, results
 from jaxrl.train import make_train, schedule, with_total_steps
 from jaxrl.types import Agent
 
 if TYPE_CHECKING:
     import xarray
 
+PLAN_FILE = "plan.json"  # what the chunks in a directory belong to
+CHUNKS = "chunks"  # directory of finished chunks
+
+
+class Range(NamedTuple):
+    """An interval to draw from."""
+
+    low: float
+    high: float
+    log: bool = False  # evenly in the logarithm
+
+
+def sample(
+    space: Mapping[str, Range | Sequence[Any]],
+    trials: int,
+    method: Literal["sobol", "random"] = "sobol",
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Draws trials for `sweep`: each axis from a `Range` or from a list of choices.
+
+    Args:
+        space: axis -> where to draw from; axes as in `plan`.
+        trials: how many.
+        method: scrambled Sobol points, which fill the space evenly, or independent uniform draws (Bergstra & Bengio
+            2012).
+        seed: of the draws.
+
+    Raises:
+        InputError: an empty range, or a logarithmic one that reaches 0.
+    """
+    from scipy.stats import qmc
+
+    for axis, values in space.items():
+        if isinstance(values, Range):
+            if not values.low < values.high or (values.log and values.low <= 0):
+                raise InputError(f"{axis}: {values} is empty, or logarithmic and not above 0.")
+        elif len(values) == 0:
+            raise InputError(f"{axis} has no values to choose from.")
+    if trials < 1 or not space:
+        raise InputError(f"trials={trials} must be at least 1, of at least one axis.")
+    if method == "sobol":
+        unit = qmc.Sobol(len(space), rng=np.random.default_rng(seed)).random_base2((trials - 1).bit_length())[:trials]
+    else:
+        unit = np.random.default_rng(seed).random((trials, len(space)))
+
+    def place(values: Range | Sequence[Any], u: float) -> Any:
+        if not isinstance(values, Range):
+            return values[int(u * len(values))]
+        if values.log:
+            return float(values.low * (values.high / values.low) ** u)
+        return float(values.low + (values.high - values.low) * u)
+
+    return [{axis: place(values, u) for (axis, values), u in zip(space.items(), row, strict=True)} for row in unit]
+
 
 class Program(NamedTuple):
     """One compilation of a sweep: the static values it fixes and the traced values of its lanes."""
 
     static: dict[str, Any]  # axis -> value
-    traced: list[dict[str, Any]]  # one entry for each combination of traced values
+    trials: list[int]  # which trials of the sweep these are
+    traced: list[dict[str, Any]]  # the traced values of each
     agent: Agent  # made with the static values
 
 
@@ -40,11 +103,11 @@ def plan(
     env_params: Any,
     config: Any,
     hp: Any,
-    grid: Mapping[str, Sequence[Any]],
+    trials: Sequence[Mapping[str, Any]],
     env_steps: int,
     num_evals: int,
 ) -> list[Program]:
-    """Divides a grid into programs and checks all of them.
+    """Divides trials into programs and checks all of them.
 
     Args:
         agent: the algorithm's module.
@@ -52,39 +115,56 @@ def plan(
         env_params: its parameters.
         config: base configuration.
         hp: base hyper-parameters.
-        grid: axis -> values; an axis is "hp.FIELD", "config.FIELD", "env.FIELD" (a parameter or a static field).
+        trials: axis -> value, the same axes in all; an axis is "hp.FIELD", "config.FIELD" or "env.FIELD" (a parameter
+            or a static field). `combinations` makes them of a grid, `sample` draws them.
         env_steps: environment steps of each run at most.
         num_evals: evaluations per run.
 
     Raises:
-        InputError: an axis that does not exist (the message has the nearest) or has no values, values of the wrong
-            type, an impossible configuration, too small a budget.
+        InputError: an axis that does not exist (the message has the nearest), values of the wrong type, an impossible
+            configuration, too small a budget.
     """
     traced_defaults = {f"hp.{name}": value for name, value in hp._asdict().items()}
     if hasattr(env_params, "_asdict"):
         traced_defaults |= {f"env.{name}": value for name, value in env_params._asdict().items()}
     static_axes = [f"config.{field.name}" for field in dataclasses.fields(config)]
     static_axes += [f"env.{name}" for name in env.options()]
-    for axis, values in grid.items():
-        if axis not in traced_defaults and axis not in static_axes:
-            raise unknown(f"sweep axis of {agent.__name__.rpartition('.')[2]}", axis, [*traced_defaults, *static_axes])
-        if len(values) == 0 or len(set(values)) != len(values):
-            raise InputError(f"sweep axis {axis} needs one or more different values, got {list(values)}.")
-        for value in values if axis in traced_defaults else ():
-            dtype = _dtype(traced_defaults[axis])
-            if np.ndim(value) or not np.can_cast(np.asarray(value).dtype, dtype, "same_kind"):
-                raise InputError(f"sweep axis {axis}: {value!r} is not a number of type {dtype}.")
-    traced = {axis: values for axis, values in grid.items() if axis in traced_defaults}
-    static = {axis: values for axis, values in grid.items() if axis not in traced_defaults}
-    lanes = [dict(zip(traced, values, strict=True)) for values in itertools.product(*traced.values())]
+    grouped: dict[Any, tuple[dict[str, Any], list[int], list[dict[str, Any]]]] = {}
+    for index, trial in enumerate(trials):
+        if trial.keys() != trials[0].keys():
+            raise InputError(f"trial {index} has the axes {list(trial)}, the first {list(trials[0])}.")
+        for axis, value in trial.items():
+            if axis not in traced_defaults and axis not in static_axes:
+                raise unknown(
+                    f"sweep axis of {agent.__name__.rpartition('.')[2]}", axis, [*traced_defaults, *static_axes]
+                )
+            if axis in traced_defaults:
+                dtype = _dtype(traced_defaults[axis])
+                if np.ndim(value) or not np.can_cast(np.asarray(value).dtype, dtype, "same_kind"):
+                    raise InputError(f"sweep axis {axis}: {value!r} is not a number of type {dtype}.")
+        static = {axis: value for axis, value in trial.items() if axis not in traced_defaults}
+        _, members, traced = grouped.setdefault(repr(static), (static, [], []))
+        members.append(index)
+        traced.append({axis: value for axis, value in trial.items() if axis in traced_defaults})
     programs = []
-    for values in itertools.product(*static.values()):
-        fixed = dict(zip(static, values, strict=True))
-        owners = _by_owner(fixed)
+    for static, members, traced in grouped.values():
+        owners = _by_owner(static)
         made = agent.make(env.replace(**owners["env"]), dataclasses.replace(config, **owners["config"]))
         schedule(made, env_steps, num_evals)
-        programs.append(Program(fixed, lanes, made))
+        programs.append(Program(static, members, traced, made))
     return programs
+
+
+def combinations(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every combination of the values of a grid, the last axis varying fastest.
+
+    Raises:
+        InputError: an axis without values, or with one twice.
+    """
+    for axis, values in grid.items():
+        if len(values) == 0 or len(set(values)) != len(values):
+            raise InputError(f"sweep axis {axis} needs one or more different values, got {list(values)}.")
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def sweep(
@@ -95,13 +175,17 @@ def sweep(
     env_steps: int,
     seeds: int | Sequence[int] = 8,
     grid: Mapping[str, Sequence[Any]] | None = None,
+    trials: Sequence[Mapping[str, Any]] | None = None,
     config: Any = None,
     hp: Any = None,
     num_evals: int = 10,
     eval_episodes: int = 32,
+    directory: Path | str | None = None,
+    share: tuple[int, int] | None = None,
+    memory_limit: int | None = None,
     report: Callable[[str], None] | None = None,
-) -> "xarray.Dataset":
-    """Trains every combination of a grid with every seed.
+) -> "xarray.Dataset | None":
+    """Trains every combination of a grid, or every one of a list of trials, with every seed.
 
     Args:
         agent: name or module of an algorithm.
@@ -109,45 +193,220 @@ def sweep(
         env_params: its parameters.
         env_steps: environment steps of each run at most.
         seeds: how many (0, 1, …), or which.
-        grid: axis -> values, see `plan`; {} or None trains the base settings alone.
+        grid: axis -> values, see `combinations`; with neither grid nor trials the base settings are trained alone.
+        trials: settings one by one, see `sample`.
         config: base configuration; the agent's defaults by default.
         hp: base hyper-parameters; the agent's defaults by default.
         num_evals: evaluations per run.
         eval_episodes: whole episodes per evaluation, from the same starts in every run.
-        report: called with a line of text before the start and after each program.
+        directory: where finished chunks are kept; those of the same sweep that are there already are not done again.
+        share: (index, count): of `count` processes that share a directory this one does every count-th chunk, from
+            the index-th on. By default the process's place among those of `jax.distributed`.
+        memory_limit: bytes that a chunk may take; by default most of what is free.
+        report: called with a line of text before the start and after each chunk.
 
     Returns:
-        Evaluation and training curves with a dimension for every axis of the grid, then seed and env_step. A lane that
-        diverged holds NaN and hurts no other. Combinations that reach different numbers of environment steps
-        (static axes that change the size of an iteration) share the nominal env_step of the smallest.
+        Evaluation and training curves: with a dimension for every axis of the grid, or with the dimension "trial" and
+        the axes as coordinates along it; then seed and env_step. A lane that diverged holds NaN and hurts no other.
+        Trials that reach different numbers of environment steps (static axes that change the size of an iteration)
+        have the nominal env_step of the smallest. None where other processes have chunks left to do.
 
     Raises:
-        InputError: an unknown axis, an impossible configuration, too small a budget; before anything is trained.
+        InputError: an unknown axis, an impossible configuration, too small a budget, a directory that belongs to
+            another sweep; before anything is trained.
     """
     module = agents.get(agent) if isinstance(agent, str) else agent
-    grid = dict(grid or {})
+    if grid is not None and trials is not None:
+        raise InputError("a sweep takes a grid or trials, not both.")
     config = module.Config() if config is None else config
     hp = module.Hyperparams() if hp is None else hp
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     hp = with_total_steps(hp, env_steps)
     report = report or (lambda line: None)
-    programs = plan(module, env, env_params, config, hp, grid, env_steps, num_evals)
-    lanes = len(programs[0].traced)
-    report(f"{len(programs)} program(s) to compile, {lanes * len(seeds)} runs in each ({lanes} × {len(seeds)} seeds).")
+    wanted = combinations(grid or {}) if trials is None else [dict(trial) for trial in trials]
+    if not wanted or not seeds:
+        raise InputError(f"a sweep of {len(wanted)} trials and {len(seeds)} seeds has nothing to do.")
+    programs = plan(module, env, env_params, config, hp, wanted, env_steps, num_evals)
+    index, count = share or (jax.process_index(), jax.process_count())
+    if not 0 <= index < count or (count > 1 and directory is None):
+        raise InputError(f"share={index, count} must be an index below a count, and needs a directory above 1.")
+    limit = memory_limit or free_memory()
+    jobs = [_Job(program, seeds, hp, env_params, env_steps, num_evals, eval_episodes) for program in programs]
+    chunks = [job.chunk(limit) for job in jobs]
+    store = _Store(directory)
+    settings = [module.__name__, repr(env), env_params, config, hp, seeds, wanted, env_steps, num_evals, eval_episodes]
+    chunks = store.open([json.dumps(results.plain(setting)) for setting in settings], chunks)
+    total = sum(len(program.trials) for program in programs) * len(seeds)
+    report(
+        f"{len(programs)} program(s) to compile, {total} runs ({len(wanted)} × {len(seeds)} seeds), "
+        f"at most {max(chunks)} at a time; state of a run {jobs[0].state_bytes() / 2**20:,.1f} MiB, "
+        f"{limit / 2**20:,.0f} MiB may be used."
+    )
 
+    place, mine = 0, 0
+    for number, (job, size) in enumerate(zip(jobs, chunks, strict=True)):
+        for start in range(0, job.num_runs, size):
+            place += 1
+            if store.has(number, start) or (place - 1) % count != index:
+                continue
+            started = time.perf_counter()
+            said = job.compile(size)
+            if said:
+                report(said)
+            store.put(number, start, job.run(start, size))
+            mine += 1
+            values = ", ".join(f"{axis}={value}" for axis, value in job.program.static.items()) or "all"
+            report(
+                f"program {number + 1}/{len(jobs)} ({values}), runs {start + 1} to "
+                f"{min(start + size, job.num_runs)} of {job.num_runs}: {time.perf_counter() - started:.1f} s"
+            )
+        job.forget()
     parts = []
-    for index, program in enumerate(programs):
-        started = time.perf_counter()
-        arguments = _lanes(program.traced, seeds, hp, env_params)
-        train = jax.jit(map_runs(_without_state(make_train(program.agent, env_steps, num_evals, eval_episodes))))
-        metrics, evaluation = jax.tree.map(np.asarray, train(*spread(arguments)))
-        parts.append((metrics, evaluation))
-        settings = ", ".join(f"{axis}={value}" for axis, value in program.static.items()) or "all"
-        report(f"program {index + 1}/{len(programs)} ({settings}): {time.perf_counter() - started:.1f} s")
+    for number, (job, size) in enumerate(zip(jobs, chunks, strict=True)):
+        starts = range(0, job.num_runs, size)
+        pieces = [piece for start in starts if (piece := store.get(number, start)) is not None]
+        if len(pieces) < len(starts):
+            report(f"share {index + 1} of {count} is done ({mine} chunks); the others are not yet.")
+            return None
+        parts.append({name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]})
     env_step = min(
         (schedule(program.agent, env_steps, num_evals).env_steps for program in programs), key=lambda steps: steps[-1]
     )
-    return _labelled(programs, parts, grid, seeds, env_step)
+    return _labelled(programs, parts, wanted, None if trials is not None else dict(grid or {}), seeds, env_step)
+
+
+def free_memory() -> int:
+    """Returns the bytes that may be used: nine tenths of what the local devices, or a CPU's machine, have free."""
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    known = [s["bytes_limit"] - s.get("bytes_in_use", 0) for s in stats if s and "bytes_limit" in s]
+    if known:
+        return int(0.9 * sum(known))
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return int(0.9 * 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")))
+    except (OSError, StopIteration):
+        return int(0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+class _Job:
+    """The runs of one program, done chunk by chunk."""
+
+    def __init__(
+        self,
+        program: Program,
+        seeds: Sequence[int],
+        hp: Any,
+        env_params: Any,
+        env_steps: int,
+        num_evals: int,
+        eval_episodes: int,
+    ) -> None:
+        self.program = program
+        self.arguments = _lanes(program.traced, seeds, hp, env_params)
+        self.num_runs = len(program.traced) * len(seeds)
+        self.train = _without_state(make_train(program.agent, env_steps, num_evals, eval_episodes))
+        self.compiled: Any = None
+
+    def state_bytes(self) -> int:
+        """The size of one run's state."""
+        one = jax.tree.map(lambda x: x[0], self.arguments)
+        state = jax.eval_shape(self.program.agent.init, *one)
+        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state) if hasattr(x.dtype, "itemsize"))
+
+    def chunk(self, limit: int) -> int:
+        """How many runs to do at a time: what the backend likes, and no more than fit."""
+        fit = max(1, int(limit / (1.5 * self.state_bytes())))  # half as much again for what is temporary
+        shards = min(self.num_runs, jax.local_device_count())
+        most = placement.CPU_LANES * shards if jax.default_backend() == "cpu" else self.num_runs
+        return min(self.num_runs, max(shards, min(most, fit) // shards * shards))
+
+    def compile(self, size: int) -> str:
+        """Compiles the program once; returns what to say about it, or an empty text."""
+        if self.compiled is not None:
+            return ""
+        started = time.perf_counter()
+        shapes = placement.spread(self._slice(0, size))
+        program = jax.jit(placement.map_runs(self.train, lanes=size))
+        self.compiled = program.lower(*shapes).compile()
+        memory = self.compiled.memory_analysis()
+        needed = memory.temp_size_in_bytes + memory.output_size_in_bytes + memory.argument_size_in_bytes
+        needed *= placement.layout(size, lanes=size).shards  # the analysis is of one device
+        return f"compiled in {time.perf_counter() - started:.1f} s; a chunk takes {needed / 2**20:,.1f} MiB"
+
+    def _slice(self, start: int, size: int) -> Any:
+        """The arguments of `size` runs; a chunk that is not full is filled up with copies of the last run."""
+        rows = np.minimum(np.arange(start, start + size), self.num_runs - 1)
+        return jax.tree.map(lambda x: x[rows], self.arguments)
+
+    def run(self, start: int, size: int) -> dict[str, np.ndarray]:
+        """Trains the runs of a chunk; returns their curves by name, [runs, ...]."""
+        metrics, evaluation = self.compiled(*placement.spread(self._slice(start, size)))
+        curves = {f"evaluation.{name}": x for name, x in evaluation._asdict().items()}
+        curves |= {f"episodes.{name}": x for name, x in metrics.episodes._asdict().items()}
+        curves |= {f"scalars.{name}": x for name, x in metrics.scalars.items()}
+        return {name: np.asarray(x)[: self.num_runs - start] for name, x in curves.items()}
+
+    def forget(self) -> None:
+        """Frees the compiled program."""
+        self.compiled = None
+
+
+class _Store:
+    """Finished chunks: in memory, or as files in a directory."""
+
+    def __init__(self, directory: Path | str | None) -> None:
+        self.directory = None if directory is None else Path(directory)
+        self.kept: dict[tuple[int, int], dict[str, np.ndarray]] = {}
+
+    def open(self, settings: list[str], chunks: list[int]) -> list[int]:
+        """Writes what the chunks belong to, or checks it; returns the sizes of chunks to use."""
+        if self.directory is None:
+            return chunks
+        path = self.directory / PLAN_FILE
+        (self.directory / CHUNKS).mkdir(parents=True, exist_ok=True)
+        try:
+            # Whichever of several processes comes first decides.
+            with path.open("x", encoding="utf-8") as file:
+                file.write(json.dumps({"settings": settings, "chunks": chunks}, indent=1) + "\n")
+            return chunks
+        except FileExistsError:
+            pass
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+            found, sizes = list(known["settings"]), [int(size) for size in known["chunks"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged: {error}.") from error
+        different = [f"{mine} for {theirs}" for mine, theirs in zip(settings, found, strict=False) if mine != theirs]
+        if different or len(found) != len(settings):
+            raise InputError(f"{self.directory} holds another sweep: here {'; '.join(different)[:600]} there.")
+        return sizes
+
+    def _path(self, program: int, start: int) -> Path:
+        assert self.directory is not None
+        return self.directory / CHUNKS / f"{program:04d}-{start:06d}.npz"
+
+    def has(self, program: int, start: int) -> bool:
+        return self.get(program, start) is not None
+
+    def put(self, program: int, start: int, curves: dict[str, np.ndarray]) -> None:
+        if self.directory is None:
+            self.kept[program, start] = curves
+            return
+        path = self._path(program, start)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        with temporary.open("wb") as file:
+            np.savez(file, **curves)  # pyright: ignore[reportArgumentType]
+        os.replace(temporary, path)
+
+    def get(self, program: int, start: int) -> dict[str, np.ndarray] | None:
+        """A chunk's curves; None where it is not done, or its file is damaged: then it is done again."""
+        if self.directory is None:
+            return self.kept.get((program, start))
+        try:
+            with self._path(program, start).open("rb") as file:
+                return dict(np.load(file, allow_pickle=False).items())
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
 
 
 def _by_owner(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -196,28 +455,33 @@ def _without_state(train: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _labelled(
-    programs: list[Program], parts: list[Any], grid: dict[str, Any], seeds: list[int], env_step: np.ndarray
+    programs: list[Program],
+    parts: list[dict[str, np.ndarray]],
+    trials: list[dict[str, Any]],
+    grid: dict[str, Any] | None,
+    seeds: list[int],
+    env_step: np.ndarray,
 ) -> "xarray.Dataset":
-    """Joins the programs' lanes and gives every axis of the grid its own dimension, in the grid's order."""
-    from jaxrl import results
-
-    combos = [program.static | values for program in programs for values in program.traced]
-    index = [tuple(list(grid[axis]).index(combo[axis]) for axis in grid) for combo in combos]
-    order = np.lexsort(np.asarray(index, int).reshape(len(combos), -1).T[::-1]) if grid else np.zeros(1, int)
-    lengths = [len(values) for values in grid.values()]
+    """Joins the programs' lanes in the order of the trials; a grid's axes each become a dimension."""
+    order = np.argsort([trial for program in programs for trial in program.trials])
+    dims = {"trial": list(range(len(trials)))} if grid is None else {axis: list(v) for axis, v in grid.items()}
+    lengths = [len(values) for values in dims.values()]
 
     def gather(*leaves: np.ndarray) -> np.ndarray:
-        joined = np.concatenate(leaves).reshape(len(combos), len(seeds), *leaves[0].shape[1:])
+        joined = np.concatenate(leaves).reshape(len(trials), len(seeds), *leaves[0].shape[1:])
         return joined[order].reshape(*lengths, *joined.shape[1:])
 
-    metrics, evaluation = jax.tree.map(gather, *parts)
-    episodes = metrics.episodes
-    return results.curves(
+    curves = jax.tree.map(gather, *parts)
+    dataset = results.curves(
         env_steps=env_step,
         seeds=seeds,
-        returns=evaluation.returns,
-        lengths=evaluation.lengths,
-        train=(episodes.return_sum, episodes.length_sum, episodes.count),
-        scalars=metrics.scalars,
-        dims={axis: list(values) for axis, values in grid.items()},
+        returns=curves["evaluation.returns"],
+        lengths=curves["evaluation.lengths"],
+        train=(curves["episodes.return_sum"], curves["episodes.length_sum"], curves["episodes.count"]),
+        scalars={name.removeprefix("scalars."): x for name, x in curves.items() if name.startswith("scalars.")},
+        dims=dims,
     )
+    if grid is None:
+        axes = {axis: ("trial", results.labels([trial[axis] for trial in trials])) for axis in trials[0]}
+        dataset = dataset.assign_coords(axes)
+    return dataset

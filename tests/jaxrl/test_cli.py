@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -115,10 +116,54 @@ def test_sweep(tmp_path, capsys):
     options = ["--steps", 2000, "--evals", 2, "--seeds", 2, "--out", tmp_path / "sweep"]
     jaxrl("sweep", "q_learning", "GridWorld-4x4", *grid, *options)
     captured = capsys.readouterr()
-    assert "2 program(s) to compile, 4 runs in each" in captured.err
+    assert "2 program(s) to compile, 8 runs" in captured.err
     assert captured.out.count("2,000") == 4
     assert results.load(tmp_path / "sweep" / "results.nc").sizes["hp.learning_rate"] == 2
     jaxrl("sweep", "q_learning", "GridWorld-4x4", *grid, *options, check=2)
+    before = (tmp_path / "sweep" / "results.nc").read_bytes()
+    (tmp_path / "sweep" / "results.nc").unlink()
+    capsys.readouterr()
+    jaxrl("resume", tmp_path / "sweep")  # all chunks are there: nothing is compiled
+    assert "compiled" not in capsys.readouterr().err
+    assert (tmp_path / "sweep" / "results.nc").read_bytes() == before
+    jaxrl("compare", tmp_path / "sweep", tmp_path / "sweep", check=2)
+    assert "is a sweep of 4 configurations" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_sweep(tmp_path, capsys):
+    """Joined by jax.distributed on the loopback; the search's chunks divide between them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["sweep", "q_learning", "GridWorld-4x4", "--search", "hp.learning_rate=log:0.01:1", "--trials", 6]
+    options += ["--steps", 2000, "--evals", 2, "--seeds", 4]
+    both = [*options, "--out", tmp_path / "both", "--coordinator", f"127.0.0.1:{port}"]
+    started = [
+        subprocess.Popen([sys.executable, "-m", "jaxrl.cli", *map(str, both), "--share", f"{index}/2"])
+        for index in range(2)
+    ]
+    assert [process.wait(300) for process in started] == [0, 0]
+    jaxrl(*options, "--out", tmp_path / "one")
+    assert "hp.learning_rate" in capsys.readouterr().out
+    alone, shared = (results.load(tmp_path / name / "results.nc") for name in ("one", "both"))
+    assert dict(alone.evaluation_return.sizes) == {"trial": 6, "seed": 4, "env_step": 2}
+    np.testing.assert_array_equal(alone.evaluation_return, shared.evaluation_return)
+    np.testing.assert_array_equal(alone["hp.learning_rate"], shared["hp.learning_rate"])
+
+
+def test_compare(run, tmp_path, capsys):
+    jaxrl("compare", run, run)
+    assert capsys.readouterr().out.count("no difference") == 2
+    other = shutil.copytree(run, tmp_path / "worse")
+    dataset = results.load(other / "results.nc")
+    results.save(dataset.assign(evaluation_return=dataset.evaluation_return - 5), other / "results.nc")
+    jaxrl("compare", run, other, "--statistic", "mean")
+    assert capsys.readouterr().out.count("better") == 3  # and once in the heading
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"env": "GridWorld-5x5"}))
+    jaxrl("compare", run, other, check=2)
+    assert "different environments" in capsys.readouterr().err
 
 
 BAD = [
@@ -138,6 +183,11 @@ BAD = [
     (["plot", "nowhere"], "nowhere is not a run directory"),
     (["sweep", "ppo", "CartPole-v1", "--grid", "hp.gama=1,2"], "Did you mean 'hp.gamma'?"),
     (["sweep", "ppo", "CartPole-v1", "--grid", "hp.gamma"], "is not AXIS=VALUE"),
+    (["sweep", "ppo", "CartPole-v1", "--search", "hp.gamma=0.9:x"], "is not AXIS=LOW:HIGH"),
+    (["sweep", "ppo", "CartPole-v1", "--search", "hp.gamma=0.99:0.9"], "is empty"),
+    (["sweep", "ppo", "CartPole-v1", "--grid", "hp.gamma=1", "--search", "hp.gamma=1"], "do not go together"),
+    (["sweep", "ppo", "CartPole-v1", "--share", "2/2"], "is not I/N"),
+    (["compare", "nowhere", "nowhere"], "nowhere is not a run directory"),
 ]
 
 

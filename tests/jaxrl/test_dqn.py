@@ -208,7 +208,7 @@ def test_noisy_explores_by_its_weights_and_is_evaluated_without():
 
 
 def test_softmax_explores_by_its_temperature():
-    """Without learning: always the same action (rewards all 0 or all 1) when cold, both about equally often when hot."""
+    """Without learning: always the same action, so rewards all 0 or all 1, when cold; both as often when hot."""
     env, params = probes.ActionReward(), probes.Params()
     agent = dqn.make(env, dqn.Config(num_envs=50, exploration="softmax", hidden=(8,), rollout_length=10))
 

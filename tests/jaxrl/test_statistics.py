@@ -126,3 +126,46 @@ def test_mean_difference_by_hand_and_by_coverage():
     assert 0.92 <= hits / 400 <= 0.98
     with pytest.raises(ValueError, match="same strata"):
         statistics.mean_difference([[1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]])
+
+
+def test_profiles_areas_and_thresholds_by_hand():
+    np.testing.assert_array_equal(
+        statistics.performance_profile([[0.0, 1.0], [2.0, 3.0]], [-1, 0, 1, 2.5, 3]), [1, 0.75, 0.5, 0.25, 0]
+    )
+    steps = [0, 10, 40]
+    curves = [[0.0, 2.0, 2.0], [1.0, 1.0, 3.0]]
+    np.testing.assert_allclose(statistics.area_under_curve(steps, curves), [70 / 40, 70 / 40])
+    assert statistics.area_under_curve([5], [[3.0]]) == 3.0
+    np.testing.assert_array_equal(statistics.steps_to_threshold(steps, curves, 2.0), [10, 40])
+    np.testing.assert_array_equal(statistics.steps_to_threshold(steps, curves, 2.5), [np.inf, 40])
+    with pytest.raises(ValueError, match="ascending"):
+        statistics.area_under_curve([0, 0, 1], curves)
+
+
+def test_rliable_has_the_same():
+    metrics = pytest.importorskip("rliable.metrics")
+    scores, others = RNG.gamma(2.0, size=(9, 5)), RNG.gamma(2.0, size=(12, 5))
+    np.testing.assert_allclose(statistics.iqm(scores), metrics.aggregate_iqm(scores))
+    np.testing.assert_allclose(statistics.mean(scores), metrics.aggregate_mean(scores))
+    np.testing.assert_allclose(statistics.median_of_tasks(scores), metrics.aggregate_median(scores))
+    np.testing.assert_allclose(statistics.optimality_gap(scores), metrics.aggregate_optimality_gap(scores))
+    np.testing.assert_allclose(
+        statistics.probability_of_improvement(scores, others), metrics.probability_of_improvement(scores, others)
+    )
+
+
+def test_comparison_is_right_as_often_as_it_says():
+    """Equal groups differ in about 5 % of studies; groups a standard deviation apart are nearly always told apart."""
+    rng = np.random.default_rng(1)
+    same = [statistics.compare(*rng.normal(size=(2, 30)), resamples=300).verdict for _ in range(200)]
+    assert 0.88 <= np.mean(np.equal(same, "no difference")) <= 0.99
+    apart = [
+        statistics.compare(rng.normal(size=30), rng.normal(1.2, size=20), resamples=300).verdict for _ in range(50)
+    ]
+    assert np.mean(np.equal(apart, "worse")) > 0.85
+    x, y = [1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 0.0]
+    found = statistics.compare(x, y, statistics.mean)
+    assert (found.difference, found.improvement, found.verdict) == (2.5, 1.0, "better")
+    np.testing.assert_allclose([found.low, found.high], statistics.stratified_bootstrap(x, statistics.mean), atol=0.2)
+    swapped = statistics.compare(y, x, statistics.mean)
+    assert (swapped.difference, swapped.verdict) == (-2.5, "worse")

@@ -1,11 +1,16 @@
+import sys
+
 import jax
 import numpy as np
 import pytest
+import xarray
 
 import envs
 import jaxrl
+import jaxrl.sweep
 from envs.errors import InputError
-from jaxrl.agents import q_learning
+from jaxrl.agents import dqn, q_learning
+from jaxrl.sweep import Range, sample
 from jaxrl.train import make_train
 
 GRID = {
@@ -40,8 +45,8 @@ def test_dimensions_are_named_in_the_order_of_the_grid(swept):
     }
     np.testing.assert_array_equal(dataset["hp.learning_rate"], [0.5, 0.1])
     # Static axes: 2 × 2 programs; traced: 2 × 1 combinations of 3 seeds each, told before the start.
-    assert lines[0].startswith("4 program(s) to compile, 6 runs in each")
-    assert len(lines) == 5
+    assert lines[0].startswith("4 program(s) to compile, 24 runs (8 × 3 seeds)")
+    assert sum(line.startswith("compiled in") for line in lines) == 4
 
 
 def test_every_lane_is_the_run_alone(world, swept):
@@ -73,6 +78,99 @@ def test_every_lane_is_the_run_alone(world, swept):
 def test_bad_grids(world, grid, message):
     with pytest.raises(InputError, match=message):
         jaxrl.sweep("q_learning", *world, env_steps=2_000, grid=grid)
+
+
+def test_draws_fill_the_space():
+    space = {"hp.learning_rate": Range(1e-4, 1e-1, log=True), "hp.gamma": Range(0.8, 1.0), "config.num_envs": [1, 2]}
+    for method in ("sobol", "random"):
+        drawn = sample(space, 64, method, seed=1)
+        rates = np.array([trial["hp.learning_rate"] for trial in drawn])
+        assert len(drawn) == 64
+        assert rates.min() >= 1e-4
+        assert rates.max() <= 1e-1
+        assert 24 <= np.sum(rates < 10**-2.5) <= 40  # the middle in the logarithm
+        assert 24 <= sum(trial["config.num_envs"] == 1 for trial in drawn) <= 40
+        assert drawn == sample(space, 64, method, seed=1) != sample(space, 64, method, seed=2)
+    # Of 64 Sobol points each of 64 equal slices holds exactly one, whatever the scrambling.
+    gammas = [trial["hp.gamma"] for trial in sample(space, 64)]
+    np.testing.assert_array_equal(np.sort(np.floor((np.array(gammas) - 0.8) / 0.2 * 64)), np.arange(64))
+    assert len(sample(space, 5)) == 5
+    for bad, message in (
+        ({"hp.gamma": Range(1, 0)}, "is empty"),
+        ({"hp.gamma": Range(0, 1, log=True)}, "not above 0"),
+        ({"hp.gamma": []}, "no values"),
+        ({}, "at least one axis"),
+    ):
+        with pytest.raises(InputError, match=message):
+            sample(bad, 4)
+
+
+def test_trials_are_labelled_and_equal_the_grid(world, swept):
+    trials = [
+        {"hp.learning_rate": 0.1, "config.steps_per_iteration": 100, "env.max_steps": 20, "hp.gamma": 0.9},
+        {"hp.learning_rate": 0.5, "config.steps_per_iteration": 50, "env.max_steps": 20, "hp.gamma": 0.9},
+        {"hp.learning_rate": 0.1, "config.steps_per_iteration": 50, "env.max_steps": 20, "hp.gamma": 0.9},
+    ]
+    dataset = jaxrl.sweep("q_learning", *world, env_steps=2_000, seeds=3, trials=trials, num_evals=2)
+    np.testing.assert_array_equal(dataset["hp.learning_rate"], [0.1, 0.5, 0.1])
+    for index, trial in enumerate(trials):
+        same = swept[0].sel(trial).evaluation_return
+        np.testing.assert_array_equal(dataset.evaluation_return.sel(trial=index), same)
+
+
+def test_an_interrupted_sweep_goes_on(world, tmp_path, swept):
+    """Killed after its third chunk it does only the rest, and ends as the sweep that was not."""
+
+    class Killed(Exception):
+        pass
+
+    def kill(line):
+        lines.append(line)
+        if sum("runs" in line and "program 2/4" in line for line in lines) == 1:
+            raise Killed
+
+    def run(report, **changes):
+        options = {"env_steps": 2_000, "seeds": 3, "grid": GRID, "num_evals": 2, "directory": tmp_path} | changes
+        return jaxrl.sweep("q_learning", *world, report=report, **options)
+
+    lines = []
+    with pytest.raises(Killed):
+        run(kill)
+    done = sorted((tmp_path / "chunks").glob("*.npz"))
+    assert 1 < len(done) < len(lines)
+    done[0].write_bytes(done[0].read_bytes()[:100])  # a damaged chunk is done again
+    again = []
+    dataset = run(again.append)
+    assert sum(line.startswith("program") for line in again) == 4 * (len(done) // 2) - len(done) + 1
+    xarray.testing.assert_identical(dataset, swept[0])
+    with pytest.raises(InputError, match="holds another sweep"):
+        run(None, num_evals=4)
+    (tmp_path / "plan.json").write_text("{")
+    with pytest.raises(InputError, match=r"plan.json is damaged"):
+        run(None)
+
+
+def test_processes_share_a_sweep(world, tmp_path, swept):
+    options = {"env_steps": 2_000, "seeds": 3, "grid": GRID, "num_evals": 2, "directory": tmp_path}
+    assert jaxrl.sweep("q_learning", *world, share=(1, 2), **options) is None
+    xarray.testing.assert_identical(jaxrl.sweep("q_learning", *world, share=(0, 2), **options), swept[0])
+    with pytest.raises(InputError, match="needs a directory"):
+        jaxrl.sweep("q_learning", *world, env_steps=2_000, share=(0, 2))
+
+
+def test_chunks_fit_the_memory(world):
+    """A run's state is mostly its replay; the prediction follows its size, and a chunk is never smaller than 1."""
+    env, params = envs.make("CartPole-v1")
+    agent = dqn.make(env, dqn.Config(replay_capacity=100_000))
+    hp = dqn.Hyperparams(total_steps=1e5)
+    program = sys.modules["jaxrl.sweep"].Program({}, list(range(100)), [{"hp.gamma": 0.9}] * 100, agent)
+    job = sys.modules["jaxrl.sweep"]._Job(program, [0], hp, params, 100_000, 1, 1)
+    size = job.state_bytes()
+    assert 4e6 < size < 10e6
+    shards = min(100, jax.local_device_count())
+    assert job.chunk(10**12) == 4 * shards
+    assert job.chunk(int(1.5 * size * 2.5)) == max(2 // shards * shards, shards)
+    assert job.chunk(1) == shards
 
 
 def test_nothing_is_trained_before_all_is_checked(world):
