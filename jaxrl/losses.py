@@ -300,6 +300,38 @@ def temperature(log_alpha: jax.Array, entropy: jax.Array, target_entropy: jax.Ar
     return jnp.exp(log_alpha) * jax.lax.stop_gradient(entropy - target_entropy)
 
 
+def mpo_weights(q: jax.Array, temperature: jax.Array, epsilon: jax.Array | float) -> tuple[jax.Array, jax.Array]:
+    """MPO's E-step: weights of sampled actions by their values, and the dual that the temperature descends.
+
+    Abdolmaleki et al. 2018 (arXiv:1806.06920), eqs. 8 and 9: softmax(q / η) over the samples, and
+    η ε + η log mean exp(q / η). At the dual's minimum the weights are ε nats away from equal ones.
+
+    Args:
+        q: f32[M, ...] values of M actions drawn in each state; they get no gradient.
+        temperature: η, f32[] above 0; the dual alone has a gradient, and in η alone.
+        epsilon: ε in nats.
+
+    Returns:
+        (weights f32[M, ...] that sum to 1 over M, dual f32[...]).
+    """
+    q = jax.lax.stop_gradient(q)
+    mean_exponential = jax.nn.logsumexp(q / temperature, axis=0) - math.log(q.shape[0])
+    weights = jax.nn.softmax(q / jax.lax.stop_gradient(temperature), axis=0)
+    return weights, temperature * (epsilon + mean_exponential)
+
+
+def bounded(size: jax.Array, multiplier: jax.Array, bound: jax.Array | float) -> jax.Array:
+    """The Lagrangian of size ≤ bound: descended in both, `size` is pushed down and `multiplier` up while it is above.
+
+    Args:
+        size: f32[...] what is to stay small, e.g. a divergence; its gradient is the multiplier.
+        multiplier: f32[...] not negative; its gradient is bound − size.
+        bound: the most that `size` may be.
+    """
+    held, given = jax.lax.stop_gradient((multiplier, size))
+    return held * size + multiplier * (bound - given)
+
+
 def quantile_regression(
     quantiles: jax.Array, target: jax.Array, delta: jax.Array | float = 1.0, tau: jax.Array | None = None
 ) -> jax.Array:

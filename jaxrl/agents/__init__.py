@@ -21,6 +21,7 @@ NAMES = (
     "impala",
     "iqn",
     "monte_carlo",
+    "mpo",
     "n_step_sarsa",
     "ppo",
     "pqn",

@@ -28,6 +28,7 @@ from jaxrl.agents import (
     impala,
     iqn,
     monte_carlo,
+    mpo,
     n_step_sarsa,
     ppo,
     pqn,
@@ -132,6 +133,11 @@ def crossq_values(agent, state, obs):
     action = crossq.policy_of(nets.actor.apply(learner.actor, learner.actor_statistics, obs)).mode()
     x = jnp.concatenate([obs, action], -1)
     return jax.vmap(nets.critic.apply, (0, 0, None))(learner.critics, learner.critics_statistics, x)[..., 0].min(0)
+
+
+def mpo_values(agent, state, obs):
+    nets = mpo.build(agent.config, agent.env.observation_space, agent.env.action_space)
+    return nets.critic.apply(state.learner.critic, obs, nets.actor.apply(state.learner.actor, obs).mode())[0, ..., 0]
 
 
 def sac_values(agent, state, obs):
@@ -261,6 +267,14 @@ CASES = {
         # An entropy that is always exceeded lets the temperature fall from where it is small.
         hp=crossq.Hyperparams(learning_rate=5e-3, gamma=GAMMA, temperature=0.01, target_entropy=-5.0),
         values=crossq_values,
+    ),
+    "mpo": DDPG._replace(
+        module=mpo,
+        config=mpo.Config(**OFF_POLICY, num_updates=2, num_samples=8, target_period=20),
+        hp=mpo.Hyperparams(
+            policy_learning_rate=5e-3, critic_learning_rate=5e-3, gamma=GAMMA, epsilon_mean=0.05, epsilon_std=0.01
+        ),
+        values=mpo_values,
     ),
     "tqc": DDPG._replace(
         module=tqc,

@@ -1,6 +1,7 @@
 """CrossQ: batch renormalisation against flax and NumPy, the losses by hand, the joint batch, learning."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -51,7 +52,7 @@ def test_batch_renormalisation_after_its_warmup():
     params = {"scale": jnp.array([2.0, 1.0, 1.0]), "bias": jnp.array([0.0, 1.0, 0.0])}
     x = np.random.default_rng(0).normal([1.0, 2.0, 3.0], 1.5, (16, 3)).astype(np.float32)
 
-    def outputs(x):
+    def outputs(x) -> Any:
         return module.apply({"params": params, "statistics": statistics}, x, True, mutable=["statistics"])
 
     got, changed = outputs(jnp.asarray(x))
