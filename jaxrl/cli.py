@@ -102,14 +102,32 @@ class EvaluateOptions:
 
 @dataclasses.dataclass(frozen=True)
 class PlotOptions:
-    """Draw the learning curves of one or more runs into one picture."""
+    """Draw the results of one or more runs or sweeps into one picture."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run directories."""
+    kind: Literal["curves", "seeds", "profile", "heat", "slices"] = "curves"
+    """Learning curves; curves of every seed; share of runs above each return; of one sweep: a heat map of two axes, or
+    every run against each axis."""
+    variable: str = "evaluation_return"
+    """What is drawn."""
     out: Path = Path("curve.png")
     """The picture."""
     title: str = ""
     """Its title."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """Write the results of a run or sweep for other tools."""
+
+    run: tyro.conf.Positional[Path]
+    """The run directory."""
+    out: tyro.conf.Positional[Path]
+    """A .csv, .parquet or .json file (the last for marl-eval), or a directory: TensorBoard's event files, one writer
+    for each seed."""
+    wandb: str = ""
+    """Project of Weights & Biases to log to instead, one run for each seed; `out` is then its local directory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +216,8 @@ def resume(options: ResumeOptions) -> None:
     if command[:2] == ["jaxrl", "sweep"]:
         agent, env, *argv = command[2:]
         swept, config, hp, env_options = _parse(SweepOptions, "sweep", agent, env, argv)
-        _sweep(dataclasses.replace(swept, out=options.run), agent, env, argv, config, hp, env_options, resume=True)
+        alone = dataclasses.replace(swept, out=options.run, share="", coordinator="")
+        _sweep(alone, agent, env, argv, config, hp, env_options, resume=True)
         return
     use_all_cores()
     spec = runs.read_spec(options.run)
@@ -319,7 +338,44 @@ def plot(options: PlotOptions) -> None:
         config = results.read_config(run)
         label = f"{config.get('agent')} {config.get('env')}"
         datasets[label if label not in datasets else f"{label} ({run.name})"] = results.load(run / "results.nc")
-    print(plotting.learning_curve(datasets, options.out, title=options.title))
+    if options.kind in ("heat", "slices") and len(datasets) != 1:
+        raise InputError(f"--kind {options.kind} shows one sweep, not {len(datasets)}.")
+    for label, dataset in datasets.items():
+        if options.variable not in dataset:
+            raise unknown(f"variable of {label}", options.variable, list(map(str, dataset.data_vars)))
+    (label, dataset), *_ = datasets.items()
+    out, title, variable = options.out, options.title, options.variable
+    if options.kind == "heat":
+        path = plotting.heat_map(dataset, out, title or label, variable)
+    elif options.kind == "slices":
+        path = plotting.slices(dataset, out, title or label, variable)
+    elif options.kind == "profile":
+        path = plotting.performance_profile(datasets, out, title, variable)
+    else:
+        path = plotting.learning_curve(datasets, out, title, variable, every_seed=options.kind == "seeds")
+    print(path)
+
+
+def export(options: ExportOptions) -> None:
+    """`jaxrl export RUN OUT`."""
+    from jaxrl import results, tables
+
+    config = results.read_config(options.run)
+    dataset = results.load(options.run / "results.nc")
+    suffix = options.out.suffix
+    if options.wandb:
+        tables.to_wandb(dataset, options.wandb, options.out, config)
+    elif suffix == ".csv":
+        tables.to_csv(dataset, options.out)
+    elif suffix == ".parquet":
+        tables.to_parquet(dataset, options.out)
+    elif suffix == ".json":
+        tables.to_marl_eval({str(config.get("agent")): dataset}, options.out, "jaxrl", str(config.get("env")))
+    elif not suffix:
+        tables.to_tensorboard(dataset, options.out)
+    else:
+        raise InputError(f"{options.out} is no .csv, .parquet or .json file, and no directory.")
+    print(options.out)
 
 
 def compare(options: CompareOptions) -> None:
@@ -441,6 +497,7 @@ _PLAIN: dict[str, tuple[type, Callable[[Any], None]]] = {
     "evaluate": (EvaluateOptions, evaluate),
     "plot": (PlotOptions, plot),
     "compare": (CompareOptions, compare),
+    "export": (ExportOptions, export),
     "render": (RenderOptions, render),
     "parity": (ParityOptions, parity),
     "reproduce": (ReproduceOptions, reproduce),
@@ -454,8 +511,9 @@ _USAGE = """usage: jaxrl COMMAND …
   sweep AGENT ENV --grid …  train every combination of a grid, or drawn ones (--search), with every seed
   resume RUN                go on with an interrupted run or sweep
   evaluate RUN              evaluate a trained run, also in the real Gymnasium
-  plot RUN…                 draw learning curves into one picture
+  plot RUN…                 draw learning curves, profiles, or a sweep's heat map
   compare RUN RUN           the difference of two runs, with its interval
+  export RUN OUT            results as CSV, Parquet, marl-eval's JSON, TensorBoard or Weights & Biases
   render RUN                film an episode
   parity ENV                compare an environment with its original, step by step
   reproduce STUDY…|--all    run studies, and compare them with the published numbers

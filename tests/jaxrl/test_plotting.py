@@ -123,3 +123,40 @@ def test_bad_input(tmp_path):
 )
 def test_steps_are_written_short(value, text):
     assert plotting.format_steps(value) == text
+
+
+def test_other_pictures(tmp_path):
+    """Each is written, and shows its colours; what cannot be drawn is said."""
+    swept = dataset(4, steps=STEPS[:3], dims={"hp.learning_rate": [1e-4, 1e-3, 1e-2], "hp.gamma": [0.9, 0.99]})
+    assert has_colour(pixels(plotting.slices(swept, tmp_path / "slices.png")), plotting.COLOURS[1])
+    for path in (
+        plotting.performance_profile({"PPO": dataset(12), "DQN": dataset(4)}, tmp_path / "profile.png"),
+        plotting.action_values(np.eye(2)[[0, 1, 1]], np.array([0, 1, 1]), tmp_path / "q.png", ("left", "right")),
+    ):
+        picture = pixels(path)
+        assert has_colour(picture, plotting.COLOURS[0])
+        assert has_colour(picture, plotting.COLOURS[1])
+    heat = pixels(plotting.heat_map(swept, tmp_path / "heat.png"))
+    assert has_colour(heat, "#440154")  # the ends of the colour scale
+    assert has_colour(heat, "#fde725")
+    values = np.array([[0.0, np.nan], [0.5, 1.0]])
+    cells = pixels(plotting.value_map(values, tmp_path / "map.png", np.array([[1, -1], [2, 0]])))
+    assert has_colour(cells, "#555555")  # the wall
+    with pytest.raises(InputError, match="a heat map needs two axes"):
+        plotting.heat_map(dataset(4, dims={"hp.gamma": [0.9, 0.99]}), tmp_path / "x.png")
+    with pytest.raises(InputError, match="nothing was swept"):
+        plotting.slices(dataset(4), tmp_path / "x.png")
+
+
+def test_the_heat_map_holds_the_means_at_the_end(monkeypatch, tmp_path):
+    from matplotlib.figure import Figure
+
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: figures.append(self))
+    swept = dataset(5, steps=STEPS[:3], dims={"hp.learning_rate": [1e-4, 1e-3, 1e-2], "hp.gamma": [0.9, 0.99]})
+    plotting.heat_map(swept, tmp_path / "x.png", axes=("hp.gamma", "hp.learning_rate"))
+    axes = figures[0].axes[0]
+    end = np.sort(swept.evaluation_return.isel(env_step=-1).transpose("hp.gamma", "hp.learning_rate", "seed"), -1)
+    np.testing.assert_allclose(axes.images[0].get_array(), end[..., 1:-1].mean(-1))
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.0001", "0.001", "0.01"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("hp.learning_rate", "hp.gamma")
