@@ -65,25 +65,16 @@ def build(
     Raises:
         InputError: another action space, or a mask that does not fit it.
     """
-    if isinstance(action_space, Discrete):
-        num_outputs = action_space.n
-    elif isinstance(action_space, Box) and len(action_space.shape) == 1:
-        num_outputs = action_space.shape[0]
-    else:
-        raise InputError(
-            f"{agent} needs a Discrete action space or a Box of shape (n,); the environment has {action_space}."
-        )
+    num_outputs = _num_outputs(agent, action_space)
     seen_space, see, mask_of = _split_mask(agent, observation_space, action_space)
     policy_head, value_head = ("policy", num_outputs, 0.01), ("value", 1, 1.0)
     shape = (torso, hidden, activation)
 
     def distribution(params: Any, outputs: jax.Array, obs: Any) -> Categorical | Normal:
-        if isinstance(action_space, Box):
-            return Normal(outputs, jnp.broadcast_to(jnp.exp(params["log_std"]), outputs.shape))
-        return Categorical(outputs if mask_of is None else jnp.where(mask_of(obs), outputs, -jnp.inf))
+        return _distribution(action_space, mask_of, params, outputs, obs)
 
     def with_log_std(params: dict[str, Any]) -> dict[str, Any]:
-        return params if isinstance(action_space, Discrete) else params | {"log_std": jnp.zeros(num_outputs)}
+        return _with_log_std(action_space, params)
 
     to_env = _into_space(agent, action_space, squash)
     if shared_torso:
@@ -115,6 +106,80 @@ def build(
         return critic.apply(params["critic"], see(obs))[0][..., 0]
 
     return Networks(init, policy, value, lambda params, obs: (policy(params, obs), value(params, obs)), to_env)
+
+
+class MemoryNetworks(NamedTuple):
+    """Policy and value function that see more of the episode than the last observation, through a memory."""
+
+    init: Callable[[jax.Array], Any]  # key -> params
+    memory: Any  # of one environment at the start of an episode
+    step: Callable[..., Any]
+    """(params, obs [B, *obs], memory [B, ...]) -> (Categorical or Normal over [B], value f32[B], memory [B, ...])."""
+    unroll: Callable[..., Any]
+    """(params, obs [T, B, *obs], memory [B, ...] before the first, ended bool[T, B], next_obs [T, B, *obs] or None) ->
+    (Categorical or Normal over [T, B], value f32[T, B], value of `next_obs` f32[T, B] or None)."""
+    to_env: Callable[[jax.Array], jax.Array]  # unit action [..., *action] -> action inside the action space
+
+
+def with_memory(
+    agent: str,
+    observation_space: Space,
+    action_space: Space,
+    make: Callable[[Space, tuple[tuple[str, int, float], ...]], networks.SequenceNetwork],
+) -> MemoryNetworks:
+    """Builds policy and value as two heads of one network with a memory; params {"net"}, for a Gaussian {"log_std"}.
+
+    Args:
+        agent: who asks, for messages.
+        observation_space: any; with an entry "action_mask" the actions are masked.
+        action_space: Discrete, or a Box of shape (n,).
+        make: (space that the network sees, heads (name, features, scale of the weights)) -> the network.
+
+    Raises:
+        InputError: another action space, or a mask that does not fit it.
+    """
+    num_outputs = _num_outputs(agent, action_space)
+    seen_space, see, mask_of = _split_mask(agent, observation_space, action_space)
+    net = make(seen_space, (("policy", num_outputs, 0.01), ("value", 1, 1.0)))
+
+    def init(key: jax.Array) -> Any:
+        return _with_log_std(action_space, {"net": net.init(key)})
+
+    def step(params: Any, obs: Any, memory: Any) -> Any:
+        (outputs, value), memory = net.step(params["net"], see(obs), memory)
+        return _distribution(action_space, mask_of, params, outputs, obs), value[..., 0], memory
+
+    def unroll(params: Any, obs: Any, memory: Any, ended: jax.Array, next_obs: Any = None) -> Any:
+        following = None if next_obs is None else see(next_obs)
+        (outputs, value), after = net.unroll(params["net"], see(obs), memory, ended, following)
+        policy = _distribution(action_space, mask_of, params, outputs, obs)
+        return policy, value[..., 0], None if after is None else after[1][..., 0]
+
+    return MemoryNetworks(init, net.memory, step, unroll, _into_space(agent, action_space, "clip"))
+
+
+def _num_outputs(agent: str, action_space: Space) -> int:
+    if isinstance(action_space, Discrete):
+        return action_space.n
+    if isinstance(action_space, Box) and len(action_space.shape) == 1:
+        return action_space.shape[0]
+    raise InputError(
+        f"{agent} needs a Discrete action space or a Box of shape (n,); the environment has {action_space}."
+    )
+
+
+def _distribution(
+    action_space: Space, mask_of: Callable[[Any], jax.Array] | None, params: Any, outputs: jax.Array, obs: Any
+) -> Categorical | Normal:
+    if isinstance(action_space, Box):
+        return Normal(outputs, jnp.broadcast_to(jnp.exp(params["log_std"]), outputs.shape))
+    return Categorical(outputs if mask_of is None else jnp.where(mask_of(obs), outputs, -jnp.inf))
+
+
+def _with_log_std(action_space: Space, params: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(action_space, Box):
+        return params | {"log_std": jnp.zeros(action_space.shape[0])}
+    return params
 
 
 def _split_mask(
@@ -170,6 +235,28 @@ def greedy(nets: Networks, params: Any, see: Callable[[Any], Any] = lambda obs: 
         return nets.to_env(nets.policy(params, see(obs)).mode()), memory, ()
 
     return Policy(act)
+
+
+def sampling_with_memory(nets: MemoryNetworks, params: Any) -> Policy:
+    """As `sampling`, for networks with a memory."""
+
+    def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
+        policy, _, memory = nets.step(params, obs, memory)
+        unit_action, log_prob = policy.sample_and_log_prob(key)
+        return nets.to_env(unit_action), memory, {"unit_action": unit_action, "log_prob": log_prob}
+
+    return Policy(act, nets.memory)
+
+
+def greedy_with_memory(nets: MemoryNetworks, params: Any) -> Policy:
+    """As `greedy`, for networks with a memory."""
+
+    def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
+        del key
+        policy, _, memory = nets.step(params, obs, memory)
+        return nets.to_env(policy.mode()), memory, ()
+
+    return Policy(act, nets.memory)
 
 
 def two_optimizers(

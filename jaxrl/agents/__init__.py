@@ -24,6 +24,8 @@ NAMES = (
     "mpo",
     "n_step_sarsa",
     "ppo",
+    "ppo_recurrent",
+    "ppo_transformer",
     "pqn",
     "q_learning",
     "qr_dqn",

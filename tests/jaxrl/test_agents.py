@@ -31,6 +31,8 @@ from jaxrl.agents import (
     mpo,
     n_step_sarsa,
     ppo,
+    ppo_recurrent,
+    ppo_transformer,
     pqn,
     q_learning,
     qr_dqn,
@@ -118,6 +120,22 @@ def apg_values(agent, state, obs):
     return nets.critic.apply(state.learner.critic, obs)
 
 
+def memory_values(agent, state, obs):
+    """Of each state with the memory of the way to it: 0 → 1 → 2 in `TimeLimit`, else straight from 0 or as a start."""
+    nets = agents.get(agent.name).build(agent.config, agent.env.observation_space, agent.env.action_space)
+    ways = jnp.stack([jnp.repeat(obs[:1], 3, 0), jnp.repeat(obs[1:2], 3, 0), obs])  # [time, way, ...]
+    start = jax.tree.map(lambda x: jnp.broadcast_to(x, (3, *x.shape)), nets.memory)
+    never = jnp.zeros((3, 3), bool)
+    third = nets.unroll(state.learner.params, ways, start, never)[1]
+    second = nets.unroll(state.learner.params, ways[jnp.array([0, 2])], start, never[:2])[1][1]
+    first = nets.step(state.learner.params, obs, start)[1]
+    names = [type(probe).__name__ for probe in agent.env.probes]
+    which = state.env_params.which
+    starts_anywhere = (which == names.index("ObservedReward")) | (which == names.index("ActionObservation"))
+    along = jnp.where(which == names.index("TimeLimit"), jnp.diag(third), second)
+    return jnp.where(starts_anywhere | (jnp.arange(3) == 0), first, along)
+
+
 def ddpg_values(agent, state, obs):
     nets = ddpg.build(agent.config, agent.env.observation_space, agent.env.action_space)
     return nets.critic.apply(state.learner.critic, obs, nets.actor.apply(state.learner.actor, obs))[0, ..., 0]
@@ -199,6 +217,22 @@ Q_LEARNING = Case(
     env="GridWorld-4x4",
 )
 PROBES = {probe.__name__: probe for probe in probes.ALL if probe is not probes.Recall}
+PPO_RECURRENT = PPO._replace(
+    module=ppo_recurrent,
+    config=ppo_recurrent.Config(
+        rollout_length=16,
+        num_minibatches=2,
+        hidden=(),
+        memory_size=8,
+        normalize_reward=False,
+        anneal_learning_rate=False,
+    ),
+    hp=ppo_recurrent.Hyperparams(learning_rate=1e-2, gamma=GAMMA, total_steps=1e6),
+    values=memory_values,
+    # In DelayedActionReward a good policy no longer visits state 1, and a shared memory moves its value. Recall, which
+    # needs credit over a step as well, is in their own tests.
+    probes=tuple(name for name in PROBES if name != "DelayedActionReward"),
+)
 # Agents that learn about the policy that acts must not act at random for long.
 ON_POLICY = {"learning_rate": 0.05, "gamma": GAMMA, "epsilon_start": 1.0, "epsilon_end": 0.02, "total_steps": 1e4}
 OFF_POLICY = {"num_envs": 4, "batch_size": 64, "warmup_steps": 200, "replay_capacity": 2_000, "hidden": (16,)}
@@ -393,6 +427,19 @@ CASES = {
         hp=impala.Hyperparams(learning_rate=5e-3, gamma=GAMMA, total_steps=1e6),
     ),
     "ppo": PPO,
+    "ppo_recurrent": PPO_RECURRENT,
+    "ppo_transformer": PPO_RECURRENT._replace(
+        module=ppo_transformer,
+        config=ppo_transformer.Config(
+            rollout_length=16,
+            num_minibatches=2,
+            features=8,
+            memory_length=2,
+            normalize_reward=False,
+            anneal_learning_rate=False,
+        ),
+        hp=ppo_transformer.Hyperparams(learning_rate=1e-2, gamma=GAMMA, total_steps=1e6),
+    ),
     "ppo_continuous": PPO._replace(continuous=True, env="Pendulum-v1"),
 }
 
