@@ -9,6 +9,7 @@ NAMES = (
     "a2c",
     "actor_critic",
     "apg",
+    "awr",
     "bandit",
     "bootstrapped_dqn",
     "c51",

@@ -16,6 +16,7 @@ from jaxrl.agents import (
     a2c,
     actor_critic,
     apg,
+    awr,
     bandit,
     bootstrapped_dqn,
     c51,
@@ -402,6 +403,11 @@ CASES = {
         iterations=400,
         continuous=True,
         env="Pendulum-v1",
+    ),
+    "awr": PPO._replace(
+        module=awr,
+        config=awr.Config(num_envs=16, rollout_length=8, num_rollouts=4, critic_steps=8, policy_steps=8, hidden=(16,)),
+        hp=awr.Hyperparams(policy_learning_rate=2e-3, critic_learning_rate=5e-3, gamma=GAMMA),
     ),
     "es": Case(
         es,

@@ -118,10 +118,11 @@ def test_what_does_not_fit_is_refused():
         crossq.make(envs.make("Pendulum-v1")[0], crossq.Config(policy_delay=2))
 
 
-def test_learns_pendulum_quickly(optimised):
-    """4,000 steps; a random policy has −1236, the best −140."""
+@pytest.mark.slow
+def test_learns_pendulum(optimised):
+    """10,000 steps; a random policy has −1236, the best −140."""
     env, params = envs.make("Pendulum-v1")
     config = crossq.Config(hidden=(64, 64), critic_hidden=(64, 64), batch_size=128)
-    train = make_train(crossq.make(env, config), env_steps=4_000, num_evals=1)
+    train = make_train(crossq.make(env, config), env_steps=10_000, num_evals=1)
     result = optimised(train)(jax.random.key(1000), crossq.Hyperparams(), params)
-    assert float(result.evaluation.returns.mean()) >= -300
+    assert float(result.evaluation.returns.mean()) >= -250

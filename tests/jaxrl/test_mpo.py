@@ -107,9 +107,10 @@ def test_discrete_actions_are_refused():
         mpo.make(envs.make("CartPole-v1")[0])
 
 
-def test_learns_pendulum_quickly(optimised):
-    """5,000 steps; a random policy has −1236, the best −140."""
+@pytest.mark.slow
+def test_learns_pendulum(optimised):
+    """10,000 steps; a random policy has −1236, the best −140."""
     env, params = envs.make("Pendulum-v1")
-    train = make_train(mpo.make(env, mpo.Config(hidden=(64, 64), batch_size=64)), env_steps=5_000, num_evals=1)
+    train = make_train(mpo.make(env, mpo.Config(hidden=(64, 64), batch_size=64)), env_steps=10_000, num_evals=1)
     result = optimised(train)(jax.random.key(1000), mpo.Hyperparams(), params)
-    assert float(result.evaluation.returns.mean()) >= -400
+    assert float(result.evaluation.returns.mean()) >= -250
