@@ -1,6 +1,6 @@
 """TMaze: a sign at the start of a corridor says which way to turn at its end.
 
-Source: B. Bakker, "Reinforcement Learning with Long Short-Term Memory", NIPS 14 (2001), section 4.1: observations,
+Source: B. Bakker, "Reinforcement Learning with Long Short-Term Memory", NIPS 14 (2001), the T-maze: observations,
     actions and rewards of the variant without noise.
 
 Observation: f32[3] of zeros and ones. At the start 0 1 1 (the goal is north) or 1 1 0 (south), in the corridor 1 0 1,
