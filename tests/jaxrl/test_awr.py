@@ -121,9 +121,10 @@ def test_a_replay_needs_room():
         awr.make(envs.make("CartPole-v1")[0], awr.Config(num_rollouts=0))
 
 
-def test_learns_cartpole_quickly(optimised):
-    """15,000 steps; a random policy has 22."""
+@pytest.mark.slow
+def test_learns_cartpole(optimised):
+    """40,000 steps; a random policy has 22."""
     env, params = envs.make("CartPole-v1")
-    train = make_train(awr.make(env), env_steps=15_000, num_evals=1)
+    train = make_train(awr.make(env), env_steps=40_000, num_evals=1)
     result = optimised(train)(jax.random.key(1000), awr.Hyperparams(), params)
-    assert float(result.evaluation.returns.mean()) >= 100
+    assert float(result.evaluation.returns.mean()) >= 475

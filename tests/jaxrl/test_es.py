@@ -115,9 +115,10 @@ def test_continuous_actions_stay_in_the_box():
     assert float(action.max()) == 3.0
 
 
-def test_learns_cartpole_quickly(optimised):
-    """Fifteen generations, which take seconds; a random policy has 22."""
+@pytest.mark.slow
+def test_learns_cartpole(optimised):
+    """Forty generations; a random policy has 22."""
     env, params = envs.make("CartPole-v1")
-    train = make_train(es.make(env, es.Config(hidden=(16,))), env_steps=15 * 32_000, num_evals=1, eval_episodes=8)
+    train = make_train(es.make(env), env_steps=40 * 32_000, num_evals=1)
     result = optimised(train)(jax.random.key(1000), es.Hyperparams(), params)
-    assert float(result.evaluation.returns.mean()) >= 100
+    assert float(result.evaluation.returns.mean()) >= 475
