@@ -10,7 +10,8 @@ so that before the first gradient step both give the same probabilities. Later s
 of the parameters that acted; nothing flows back beyond the beginning of the rollout.
 
 The value of a true successor o_{t+1} is computed with the memory after step t of the same episode, before it is set
-back: a step cut by the time limit is bootstrapped like any other.
+back: a step cut by the time limit is bootstrapped like any other. Where every episode is cut at the same step, that
+successor has a past in which the agent never acts, so its value is an extrapolation that nothing corrects.
 
 Policy and value are two heads of one network, so rewards are scaled: the gradient of large values would leave nothing
 to the policy under the clipped norm. The units begin with times of forgetting from 1 to `time_scale` steps (chrono

@@ -12,8 +12,9 @@ in replaying alike, so that before the first gradient step both give the same pr
 still attend to the memory of the parameters that acted; nothing flows back beyond the beginning of the rollout.
 
 The value of a true successor o_{t+1} is computed as it would be if the episode went on: a step cut by the time limit is
-bootstrapped like any other. Policy and value are two heads of one network, so rewards are scaled: the gradient of large
-values would leave nothing to the policy under the clipped norm.
+bootstrapped like any other. Where every episode is cut at the same step, that successor has a past in which the agent
+never acts, so its value is an extrapolation that nothing corrects. Policy and value are two heads of one network, so
+rewards are scaled: the gradient of large values would leave nothing to the policy under the clipped norm.
 
 Deviations from the paper: PPO for V-MPO; one actor process; learnt biases for relative positions (see
 `jaxrl.transformer`); far fewer and smaller layers.

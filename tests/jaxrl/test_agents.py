@@ -225,6 +225,7 @@ PPO_RECURRENT = PPO._replace(
     ),
     hp=ppo_recurrent.Hyperparams(learning_rate=1e-2, gamma=GAMMA, total_steps=1e6),
     values=memory_values,
+    iterations=60,
     # Not DelayedActionReward, where a good policy leaves state 1 alone and a shared memory moves its value, nor
     # TimeLimit, whose last successor has a past in which nobody acts: their own tests have Recall and exact cuts.
     probes=("ConstantReward", "RandomReward", "ObservedReward", "DelayedReward", "ActionReward", "ActionObservation"),

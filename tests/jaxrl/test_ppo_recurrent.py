@@ -46,7 +46,7 @@ def test_cells_are_those_of_flax(cell):
     np.testing.assert_allclose(q, output @ params["q"]["kernel"] + params["q"]["bias"], atol=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", [pytest.param("gru", marks=pytest.mark.slow), "lstm"])
 def test_replaying_is_acting(cell):
     """From the memory that a rollout began with, its log-probabilities and values come out again, over resets too.
 
@@ -132,19 +132,19 @@ def test_loss_by_hand():
     assert scalars["loss"] == pytest.approx(0.5 * scalars["value_loss"] - 0.01 * scalars["entropy"], rel=1e-4)
 
 
-def test_learns_what_needs_a_memory(optimised):
+def test_learns_what_needs_a_memory():
     """Recall: V = γ at the cue and 1 at the blank, where a policy without a memory gets 0."""
     env, params = probes.Recall(), probes.Params()
     config = ppo_recurrent.Config(
         rollout_length=16, hidden=(), memory_size=8, num_minibatches=1, normalize_reward=False, cell="lstm"
     )
     agent = ppo_recurrent.make(env, config)
-    hp = ppo_recurrent.Hyperparams(learning_rate=1e-2, gamma=0.9, total_steps=100 * agent.steps_per_iteration)
+    hp = ppo_recurrent.Hyperparams(learning_rate=1e-2, gamma=0.9, total_steps=60 * agent.steps_per_iteration)
     nets = ppo_recurrent.build(config, env.observation_space, env.action_space)
 
-    @optimised
+    @jax.jit
     def learn(key):
-        state, _ = jaxrl.run(agent, agent.init(key, hp, params), 100)
+        state, _ = jaxrl.run(agent, agent.init(key, hp, params), 60)
         cues = jnp.eye(3)[jnp.array([[0, 1], [2, 2]])]  # time first: two episodes, a cue and the blank
         _, value, _ = nets.unroll(state.learner.params, cues, jnp.zeros((2, 16)), jnp.zeros((2, 2), bool))
         return value, jaxrl.evaluate(env, params, agent.policy(state), jax.random.key(1), 32, max_steps=3).returns

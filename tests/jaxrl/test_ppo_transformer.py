@@ -125,19 +125,20 @@ def test_replaying_is_acting():
     assert (np.abs(other - value)[moved] > 1e-7).all()
 
 
-def test_learns_what_needs_a_memory(optimised):
+@pytest.mark.slow
+def test_learns_what_needs_a_memory():
     """Recall: V = γ at the cue and 1 at the blank, where a policy without a memory gets 0."""
     env, params = probes.Recall(), probes.Params()
     config = ppo_transformer.Config(
         rollout_length=16, features=8, memory_length=2, num_minibatches=1, normalize_reward=False
     )
     agent = ppo_transformer.make(env, config)
-    hp = ppo_transformer.Hyperparams(learning_rate=1e-2, gamma=0.9, total_steps=100 * agent.steps_per_iteration)
+    hp = ppo_transformer.Hyperparams(learning_rate=1e-2, gamma=0.9, total_steps=60 * agent.steps_per_iteration)
     nets = ppo_transformer.build(config, env.observation_space, env.action_space)
 
-    @optimised
+    @jax.jit
     def learn(key):
-        state, _ = jaxrl.run(agent, agent.init(key, hp, params), 100)
+        state, _ = jaxrl.run(agent, agent.init(key, hp, params), 60)
         cues = jnp.eye(3)[jnp.array([[0, 1], [2, 2]])]  # time first: two episodes, a cue and the blank
         start = jax.tree.map(lambda x: jnp.stack([x, x]), nets.memory)
         _, value, _ = nets.unroll(state.learner.params, cues, start, jnp.zeros((2, 2), bool))
