@@ -115,10 +115,9 @@ def test_what_it_cannot_do_is_said():
 
 
 @pytest.mark.slow
-def test_learns_pendulum():
-    """Of four runs of 400,000 steps the mean is above −250; a random policy has −1236, the best −140."""
+def test_learns_pendulum(optimised):
+    """500,000 steps; a random policy has −1236, the best −140."""
     env, params = envs.make("Pendulum-v1")
-    train = make_train(apg.make(env), env_steps=400_000, num_evals=1)
-    learn = jax.jit(jax.vmap(lambda key: train(key, apg.Hyperparams(), params)))
-    result = learn(jax.vmap(jax.random.key)(jnp.arange(1000, 1004)))
-    assert float(result.evaluation.returns.mean()) >= -250
+    train = make_train(apg.make(env), env_steps=500_000, num_evals=1)
+    result = optimised(train)(jax.random.key(1001), apg.Hyperparams(), params)
+    assert float(result.evaluation.returns.mean()) >= -200
