@@ -283,6 +283,7 @@ def curves(
             raise InputError(f"{name} has shape {np.shape(values)}; {dict(zip(names, shape, strict=True))} is needed.")
         variables[name] = (names, np.asarray(values), {"units": units, "description": description})
 
+    returns, lengths = np.asarray(returns), np.asarray(lengths)  # whatever library's arrays they were
     episodes = np.shape(returns)[-1] if np.ndim(returns) else 0
     if episodes == 0 or np.shape(returns) != np.shape(lengths):
         raise InputError(
@@ -420,5 +421,7 @@ def configurations(dataset: "xr.Dataset") -> "list[tuple[dict[str, Any], xr.Data
     parts = []
     for index in np.ndindex(*sizes):
         part = dataset.isel(dict(zip(names, index, strict=True)))
-        parts.append(({name: part[name].values.item() for name in [*names, *tried]}, part.transpose("seed", "env_step", ...)))
+        parts.append(
+            ({name: part[name].values.item() for name in [*names, *tried]}, part.transpose("seed", "env_step", ...))
+        )
     return parts
