@@ -106,7 +106,8 @@ def _draw(
     label = f"{label} ({count} {'seed' if count == 1 else 'seeds'})"
     if count < FEW_SEEDS or every_seed:
         if count > 1:
-            axes.plot(steps, runs.T, color=colour, linewidth=0.8, alpha=0.35, marker=marker, markersize=3)
+            faint = min(0.35, max(0.05, 10 / count))  # so that the mean is seen among hundreds
+            axes.plot(steps, runs.T, color=colour, linewidth=0.8, alpha=faint, marker=marker, markersize=3)
         axes.plot(steps, runs.mean(0), style, color=colour, linewidth=2.2, label=label, marker=marker)
         return "line: mean, thin: seeds" if count > 1 else "line: the only seed"
     low, high = statistics.bootstrap_curve(runs.T)

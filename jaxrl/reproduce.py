@@ -238,6 +238,7 @@ def _short(value: float) -> float:
 def draw(outcome: Outcome, published: Mapping[str, Reference], path: Path, title: str) -> None:
     """Draws the panels side by side: means with 95 % bands, published values as dotted lines with their tolerance."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     count = len(outcome.panels)
     columns = min(count, 3)
@@ -276,6 +277,8 @@ def draw(outcome: Outcome, published: Mapping[str, Reference], path: Path, title
             axes.set_ylim(*panel.y_limits)
         if panel.log_x:
             axes.set_xscale("log", base=2)
+        elif axes.get_xlim()[1] >= 10_000:
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plotting.format_steps(value)))
         axes.grid(color="#e5e5e5", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
         if panel.lines:
