@@ -38,7 +38,7 @@ from envs.wrappers import (
 )
 from jaxrl import cli
 from jaxrl.agents import dqn
-from jaxrl.sweep import _lanes, plan
+from jaxrl.sweep import _lanes, combinations, plan
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -582,7 +582,8 @@ def test_flags_and_sweeps_reach_all_layers(entries):
     assert options == {"sticky_prob": 0.5, "gravity": 5.0, "length_low": 0.4, "max_steps": 7}
     env, params = envs.make("Layered-v0", **options)
     grid = {"env.gravity": [5.0, 6.0], "env.sticky_prob": [0.0, 0.5], "env.length_high": [0.6]}
-    (program,) = plan(dqn, env, params, dqn.Config(), dqn.Hyperparams(), grid, 20_000, 1)
+    trials = combinations(grid)
+    (program,) = plan(dqn, env, params, dqn.Config(), dqn.Hyperparams(), trials, 20_000, 1)
     _, _, stacked = _lanes(program.traced, [0], dqn.Hyperparams(), params)
     assert type(stacked) is type(params)
     np.testing.assert_array_equal(stacked.gravity, [5, 5, 6, 6])

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import envs
 from envs.spaces import Box, Discrete
@@ -64,6 +65,7 @@ def test_update_is_one_step_of_rmsprop_on_the_loss_by_hand():
         np.testing.assert_allclose(now, old - step, rtol=1e-3, atol=1e-5, err_msg=jax.tree_util.keystr(path))
 
 
+@pytest.mark.slow
 def test_learns_cartpole_quickly(optimised):
     """A random policy has a return of 22."""
     env, params = envs.make("CartPole-v1")

@@ -41,6 +41,7 @@ def test_update_by_hand(discount_gradient):
             np.testing.assert_allclose(now, old - rate * g / (np.abs(g) + 1e-5), atol=rate * 2e-3)  # Adam's first step
 
 
+@pytest.mark.slow
 def test_learns_cartpole_quickly(optimised):
     """A random policy has a return of 22."""
     env, params = envs.make("CartPole-v1")

@@ -450,7 +450,13 @@ def test_every_agent_has_a_case():
     assert {case.module.__name__.rpartition(".")[2] for case in CASES.values()} == set(agents.NAMES)
 
 
-@pytest.mark.parametrize("name", CASES)
+# Minutes of compilation between them: variants of agents that are in, and the largest programs.
+LONG = {"ppo_continuous", "reinforce_continuous", "ppo_transformer", "iqn", "tqc", "d4pg", "mpo", "sac_discrete"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in CASES]
+)
 def test_probes(name, optimised):
     """The values that the probes are known to have; for TimeLimit they tell every wrong treatment of truncation."""
     case = CASES[name]
@@ -516,9 +522,22 @@ def assert_equal(got, want):
         np.testing.assert_array_equal(one, other)
 
 
+# Built like one that is always tested (dqn, rainbow, r2d2; sac; a2c, ppo): these wait for the slow tests.
+LIKE_OTHERS = {
+    *("c51", "qr_dqn", "iqn", "bootstrapped_dqn"),
+    *("ddpg", "td3", "d4pg", "tqc", "sac_discrete", "crossq", "mpo"),
+    *("reinforce", "actor_critic", "trpo", "impala", "ppo_transformer"),
+}
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    "name", [name for name in CASES if not name.endswith("_continuous") or name == "ppo_continuous"]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in LIKE_OTHERS else name
+        for name in CASES
+        if not name.endswith("_continuous") or name == "ppo_continuous"
+    ],
 )
 def test_lanes_and_resume(name, tmp_path):
     """Runs do not depend on their place and company; run(3), a checkpoint on disk, run(3) is bitwise as without it.
@@ -552,7 +571,7 @@ def test_lanes_and_resume(name, tmp_path):
     assert_equal(raw(three(restored)), want)
 
 
-@pytest.mark.parametrize("name", ["q_learning", "dqn"])
+@pytest.mark.parametrize("name", ["q_learning", pytest.param("dqn", marks=pytest.mark.slow)])
 def test_alone_and_in_one_stretch(name):
     """Of a batch of 8, run(6) is bitwise run(3), run(3); and seed 3 of it is seed 3 compiled alone."""
     agent, params, hp = machinery(name)

@@ -222,6 +222,7 @@ def test_softmax_explores_by_its_temperature():
     np.testing.assert_allclose(hot, 0.5, atol=0.08)  # 500 draws
 
 
+@pytest.mark.slow
 def test_learns_cartpole_quickly(optimised):
     """50,000 steps with an update every 4 reach a return above 150; a random policy has 22."""
     env, params = envs.make("CartPole-v1")

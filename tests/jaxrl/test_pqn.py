@@ -82,6 +82,7 @@ def test_the_step_size_is_annealed():
     assert moved[1] == 0
 
 
+@pytest.mark.slow
 def test_learns_cartpole_quickly(optimised):
     """100,000 steps reach a return above 150; a random policy has 22."""
     env, params = envs.make("CartPole-v1")

@@ -117,6 +117,7 @@ def test_rollouts_that_no_episode_fits():
         reinforce.make(env, reinforce.Config(baseline="mean"))
 
 
+@pytest.mark.slow
 def test_learns_cartpole_quickly(optimised):
     """A random policy has a return of 22."""
     env, params = envs.make("CartPole-v1")

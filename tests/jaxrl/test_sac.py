@@ -192,6 +192,7 @@ def test_discrete_actions_are_refused():
         sac.make(env)
 
 
+@pytest.mark.slow
 def test_learns_pendulum_quickly(optimised):
     """4,000 steps reach a return above −300; a random policy has −1236, the best −140."""
     env, params = envs.make("Pendulum-v1")

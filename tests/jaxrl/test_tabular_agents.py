@@ -233,7 +233,10 @@ LEARNERS = {
 }
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("tree_backup", "watkins") else name for name in LEARNERS],
+)
 def test_tables_converge_to_the_optimal_values_of_frozen_lake(name, optimised):
     """Slippery 4×4: the greedy policy's exact value from the start within 2 % of the best, in every seed."""
     module, config, hp = LEARNERS[name]

@@ -1,0 +1,56 @@
+"""Q-learning and Monte Carlo control on Gymnasium's toy text against the exact optimum.
+
+Tables are learnt from 16 environments stepped side by side; the greedy policy is then judged by 4,096 whole episodes a
+seed. The published value is the optimum by dynamic programming (study tabular_optima), within reach of which a learner
+should come; the FrozenLakes' thresholds leave room because the greedy policy does not know the time.
+
+FrozenLake: a reward at the far end alone, found by optimistic starts (all values 1). Blackjack: first-visit Monte Carlo
+with sample averages from ε-greedy games (ε = 0.1).
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+import envs
+import jaxrl
+from jaxrl.agents import monte_carlo, q_learning
+from jaxrl.driver import fit
+from jaxrl.reproduce import Line, Outcome, Panel
+
+QUICK = True
+Q = q_learning.Config(num_envs=16)
+LAKE = q_learning.Hyperparams(
+    gamma=0.99, learning_rate=0.2, learning_rate_decay=1.0, epsilon_start=0.1, epsilon_end=0.05, initial_value=1.0
+)
+TAXI = q_learning.Hyperparams(gamma=0.99, learning_rate=0.5, learning_rate_decay=1.0, epsilon_start=0.1)
+CARDS = monte_carlo.Hyperparams(gamma=1.0, epsilon_start=0.1, epsilon_end=0.1)
+TASKS = {
+    "learn-lake": ("FrozenLake-v1", q_learning, Q, LAKE, 2_000_000),
+    "learn-lake-8x8": ("FrozenLake8x8-v1", q_learning, Q, LAKE, 8_000_000),
+    "learn-taxi": ("Taxi-v4", q_learning, Q, TAXI, 4_000_000),
+    "learn-blackjack": ("Blackjack-v1", monte_carlo, monte_carlo.Config(num_envs=16), CARDS, 8_000_000),
+}
+
+
+def run(quick: bool) -> Outcome:
+    """Trains 8 seeds on each task; quick: 4 seeds on the small lake alone."""
+    seeds = range(4 if quick else 8)
+    measured, panels = {}, []
+    for key, (task, module, config, hp, steps) in TASKS.items():
+        if quick and key != "learn-lake":
+            continue
+        env, params = envs.make(task)
+        agent = module.make(env, config)
+        fitted = fit(agent, params, hp, seeds=seeds, env_steps=steps, num_evals=10, eval_episodes=512)
+
+        def judge(state: Any, key: jax.Array, agent: jaxrl.Agent = agent, params: Any = params) -> jax.Array:
+            return jaxrl.evaluate(agent.env, params, agent.policy(state), key, 4096).returns
+
+        keys = jax.random.split(jax.random.key(2**31 - 3), len(seeds))
+        measured[key] = np.asarray(jax.jit(jaxrl.map_runs(judge))(fitted.state, keys)).mean(1)
+        curves = fitted.results
+        line = Line("greedy policy", curves["env_step"].values, curves["evaluation_return"].values)
+        panels.append(Panel(task, "environment steps", "return", [line], [key]))
+    return Outcome(measured, panels, {"seeds": list(seeds), "tasks": {key: value[2:] for key, value in TASKS.items()}})
