@@ -1,11 +1,10 @@
-"""Q-learning and Monte Carlo control on Gymnasium's toy text against the exact optimum.
+"""Q-learning on Gymnasium's toy text against the exact optimum.
 
 Tables are learnt from 16 environments stepped side by side; the greedy policy is then judged by 4,096 whole episodes a
 seed. The published value is the optimum by dynamic programming (study tabular_optima), within reach of which a learner
 should come; the FrozenLakes' thresholds leave room because the greedy policy does not know the time.
 
-FrozenLake: a reward at the far end alone, found by optimistic starts (all values 1). Blackjack: first-visit Monte Carlo
-with sample averages from ε-greedy games (ε = 0.1).
+FrozenLake has a reward at the far end alone, found by optimistic starts (all values 1).
 """
 
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 import envs
 import jaxrl
-from jaxrl.agents import monte_carlo, q_learning
+from jaxrl.agents import q_learning
 from jaxrl.driver import fit
 from jaxrl.reproduce import Line, Outcome, Panel
 
@@ -25,12 +24,10 @@ LAKE = q_learning.Hyperparams(
     gamma=0.99, learning_rate=0.2, learning_rate_decay=1.0, epsilon_start=0.1, epsilon_end=0.05, initial_value=1.0
 )
 TAXI = q_learning.Hyperparams(gamma=0.99, learning_rate=0.5, learning_rate_decay=1.0, epsilon_start=0.1)
-CARDS = monte_carlo.Hyperparams(gamma=1.0, epsilon_start=0.1, epsilon_end=0.1)
 TASKS = {
     "learn-lake": ("FrozenLake-v1", q_learning, Q, LAKE, 2_000_000),
     "learn-lake-8x8": ("FrozenLake8x8-v1", q_learning, Q, LAKE, 8_000_000),
     "learn-taxi": ("Taxi-v4", q_learning, Q, TAXI, 4_000_000),
-    "learn-blackjack": ("Blackjack-v1", monte_carlo, monte_carlo.Config(num_envs=16), CARDS, 8_000_000),
 }
 
 
