@@ -364,13 +364,16 @@ class _Store:
             return chunks
         path = self.directory / PLAN_FILE
         (self.directory / CHUNKS).mkdir(parents=True, exist_ok=True)
+        # Whichever of several processes comes first decides; a link appears with its whole content.
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps({"settings": settings, "chunks": chunks}, indent=1) + "\n", encoding="utf-8")
         try:
-            # Whichever of several processes comes first decides.
-            with path.open("x", encoding="utf-8") as file:
-                file.write(json.dumps({"settings": settings, "chunks": chunks}, indent=1) + "\n")
+            os.link(temporary, path)
             return chunks
         except FileExistsError:
             pass
+        finally:
+            temporary.unlink()
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
             found, sizes = list(known["settings"]), [int(size) for size in known["chunks"]]
