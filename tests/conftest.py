@@ -5,18 +5,24 @@ import os
 import warnings
 
 import jax
+import jaxlib
 import pytest
 
 os.environ["JAXRL_CACHE"] = "off"
 # Most of a test is compilation; what LLVM would gain in speed the small programs here never earn back.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+FLAGS = "--xla_backend_optimization_level=0"
+# XLA's older emitters compile in two thirds of the time. A version that has dropped a flag would end the process.
+if jaxlib.__version__.startswith("0.10."):
+    FLAGS += " --xla_cpu_use_fusion_emitters=false --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " " + FLAGS
 jax.config.update("jax_num_cpu_devices", 2)
 
 
 @pytest.fixture(scope="session")
 def optimised():
     """`jax.jit` for learning runs, which are long enough to earn back what LLVM does for them."""
-    return functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 2})
+    options = {"xla_backend_optimization_level": 2, "xla_llvm_disable_expensive_passes": False}
+    return functools.partial(jax.jit, compiler_options=options)
 
 
 @pytest.fixture(scope="session")
