@@ -491,6 +491,31 @@ def reproduce(options: ReproduceOptions) -> None:
     _print_table("", ("id", "claim", "published", "ours (95 % interval)", "runs", "verdict"), rows)
 
 
+@dataclasses.dataclass(frozen=True)
+class BenchOptions:
+    """Measure speeds beside the peers that are installed (extra `bench`); results go to benchmarks/results/."""
+
+    suites: tyro.conf.Positional[tuple[Literal["stepping", "training", "startup", "replay"], ...]] = ()
+    """Which; all of them unless given."""
+    page: bool = False
+    """Only make docs/performance.md anew from the results that are there."""
+
+
+def bench(options: BenchOptions) -> None:
+    """`jaxrl bench [SUITE…]`."""
+    import subprocess
+
+    import jaxrl
+
+    checkout = Path(jaxrl.__file__).parents[1]
+    if not (checkout / "benchmarks" / "page.py").exists():
+        raise InputError("no benchmarks/ beside the package: `jaxrl bench` needs a checkout of the repository.")
+    suites = () if options.page else options.suites or ("stepping", "training", "startup", "replay")
+    for name in (*suites, "page"):
+        print(f"{name} …", flush=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=checkout, check=True)
+
+
 # command -> (options, what runs it)
 _PLAIN: dict[str, tuple[type, Callable[[Any], None]]] = {
     "resume": (ResumeOptions, resume),
@@ -501,6 +526,7 @@ _PLAIN: dict[str, tuple[type, Callable[[Any], None]]] = {
     "render": (RenderOptions, render),
     "parity": (ParityOptions, parity),
     "reproduce": (ReproduceOptions, reproduce),
+    "bench": (BenchOptions, bench),
     "list": (ListOptions, list_names),
 }
 _BOUND: dict[str, Callable[[str, str, list[str]], None]] = {"train": train, "sweep": sweep}
@@ -517,6 +543,7 @@ _USAGE = """usage: jaxrl COMMAND …
   render RUN                film an episode
   parity ENV                compare an environment with its original, step by step
   reproduce STUDY…|--all    run studies, and compare them with the published numbers
+  bench [SUITE…]            measure speeds beside the peers
   list envs|agents          list what there is
 
 `jaxrl COMMAND --help` lists the flags; for train and sweep `jaxrl train AGENT ENV --help`.

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs import episode, spaces
+from envs import episode, spaces, threefry
 from envs.base import Env
 from envs.episode import EpisodeState, EpisodeStats
 from jaxrl.types import Policy, Transition
@@ -50,7 +50,7 @@ def rollout(
     keys = (jax.random.split(key_act, length), jax.random.split(key_env, length))
     starts = None
     if not env.costly_reset and _start_bytes(env, params) <= BULK_START_BYTES:
-        flat = episode.initial(env, params, key_start, length * num_envs)
+        flat = threefry.default(episode.initial(env, params, threefry.bulk(key_start), length * num_envs))
         starts = jax.tree.map(lambda x: x.reshape(length, num_envs, *x.shape[1:]), flat)
 
     def one_step(carry: tuple[EpisodeState, Any, EpisodeStats], xs: Any) -> tuple[Any, Transition]:

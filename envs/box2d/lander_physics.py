@@ -42,6 +42,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs.trigonometry import sin_cos
+
 SCALE = 30.0  # pixels per metre in Gymnasium's description of the shapes
 WIDTH, HEIGHT = 600 / SCALE, 400 / SCALE  # the world, m
 DT = 1 / 50  # s
@@ -147,22 +149,6 @@ class _Torque(NamedTuple):
     at_low: jax.Array  # bool[]
     at_high: jax.Array  # bool[]
     floor: jax.Array  # f32[] the motor's strongest pull inwards, an impulse ≤ 0
-
-
-def sin_cos(angle: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the sine and the cosine, to 2e-7 within ±π and 3e-7 within ±20.
-
-    Taylor's polynomials of half the angle, then the formulas for the double angle. These end in quotients so that sine
-    and cosine are computed once (see above); jax's own, and its tangent, were copied into 130 kernels of a step, and
-    made it 2.7 times as slow.
-    """
-    turns = jnp.round(angle * (1 / (2 * np.pi)))
-    half = 0.5 * ((angle - turns * 6.28125) - turns * (2 * np.pi - 6.28125))  # 6.28125 times a small integer is exact
-    z = half * half
-    s = half * (1 - z * (1 / 6 - z * (1 / 120 - z * (1 / 5040 - z * (1 / 362880 - z / 39916800)))))
-    c = 1 - z * (1 / 2 - z * (1 / 24 - z * (1 / 720 - z * (1 / 40320 - z * (1 / 3628800 - z / 479001600)))))
-    one = s * s + c * c
-    return 2 * s * c / one, (c * c - s * s) / one
 
 
 def leg_offset(side: float, sin: jax.Array, cos: jax.Array, x: float, y: float) -> tuple[jax.Array, jax.Array]:

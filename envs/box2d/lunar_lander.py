@@ -40,10 +40,10 @@ from envs.box2d.lander_physics import (
     Bodies,
     advance,
     apply_impulse,
-    sin_cos,
 )
 from envs.drawing import Canvas, Point
 from envs.spaces import Box, Discrete
+from envs.trigonometry import sin_cos
 
 PAD_Y = HEIGHT / 4  # m, height that the ground around the pad is drawn from
 PAD_LEFT, PAD_RIGHT = 4, 6  # ground corners between which it is flat

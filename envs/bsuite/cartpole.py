@@ -23,6 +23,7 @@ from envs.base import Env, Step
 from envs.classic_control import cartpole
 from envs.drawing import Canvas
 from envs.spaces import Box, Discrete
+from envs.trigonometry import sin_cos
 
 
 class State(NamedTuple):
@@ -83,7 +84,7 @@ class CartPole(Env[State, Params]):
     def step(self, key: jax.Array, state: State, action: jax.Array, params: Params) -> Step:
         """One explicit Euler step of the equations of motion."""
         new = move(key, state, action, params)
-        upright = (jnp.cos(new.theta) > params.height_threshold) & (jnp.abs(new.x) < params.x_threshold)
+        upright = (sin_cos(new.theta)[1] > params.height_threshold) & (jnp.abs(new.x) < params.x_threshold)
         terminated = ~upright | time_is_up(new, params)
         return Step(observe(new, params), new, upright.astype(jnp.float32), terminated, {})
 
@@ -114,12 +115,13 @@ def time_is_up(state: State, params: Any) -> jax.Array:
 
 def observe(state: State, params: Any) -> jax.Array:
     """Returns what both environments observe: f32[6]."""
+    sin, cos = sin_cos(state.theta)
     return jnp.stack(
         [
             state.x / params.x_threshold,
             state.x_dot / params.x_threshold,
-            jnp.sin(state.theta),
-            jnp.cos(state.theta),
+            sin,
+            cos,
             state.theta_dot,
             state.t * params.dt / params.max_time,
         ]

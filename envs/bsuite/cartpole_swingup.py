@@ -25,6 +25,7 @@ from envs.base import Env, Step
 from envs.bsuite import cartpole
 from envs.bsuite.cartpole import State
 from envs.spaces import Box, Discrete
+from envs.trigonometry import sin_cos
 
 
 class Params(NamedTuple):
@@ -80,7 +81,7 @@ class CartPoleSwingUp(Env[State, Params]):
         """One explicit Euler step of the equations of motion."""
         new = cartpole.move(key, state, action, params)
         upright = (
-            (jnp.cos(new.theta) > params.height_threshold)
+            (sin_cos(new.theta)[1] > params.height_threshold)
             & (jnp.abs(new.theta_dot) < params.theta_dot_threshold)
             & (jnp.abs(new.x) < params.x_reward_threshold)
         )

@@ -20,6 +20,7 @@ import numpy as np
 from envs.base import Env, Step
 from envs.drawing import Canvas
 from envs.spaces import Box, Discrete
+from envs.trigonometry import sin_cos
 
 
 class State(NamedTuple):
@@ -106,7 +107,8 @@ class Acrobot(Env[State, Params]):
             theta_1_dot=jnp.clip(moved.theta_1_dot, -params.max_speed_1, params.max_speed_1),
             theta_2_dot=jnp.clip(moved.theta_2_dot, -params.max_speed_2, params.max_speed_2),
         )
-        height = -params.length_1 * jnp.cos(new.theta_1) - params.length_2 * jnp.cos(new.theta_1 + new.theta_2)
+        (sin_1, cos_1), (sin_2, cos_2) = sin_cos(new.theta_1), sin_cos(new.theta_2)
+        height = -params.length_1 * cos_1 - params.length_2 * (cos_1 * cos_2 - sin_1 * sin_2)
         terminated = height > params.goal_height
         return Step(observe(new), new, jnp.where(terminated, 0.0, -1.0).astype(jnp.float32), terminated, {})
 
@@ -131,7 +133,7 @@ class Acrobot(Env[State, Params]):
     def _slope(self, state: State, torque: jax.Array, params: Params) -> State:
         """The time derivative of every coordinate."""
         m2, l1, c1, c2 = params.mass_2, params.length_1, params.center_1, params.center_2
-        sin_2, cos_2 = jnp.sin(state.theta_2), jnp.cos(state.theta_2)
+        (sin_1, cos_1), (sin_2, cos_2) = sin_cos(state.theta_1), sin_cos(state.theta_2)
         d_1 = (
             params.mass_1 * jnp.square(c1)
             + m2 * (jnp.square(l1) + jnp.square(c2) + 2 * l1 * c2 * cos_2)
@@ -139,11 +141,11 @@ class Acrobot(Env[State, Params]):
         )
         d_2 = m2 * (jnp.square(c2) + l1 * c2 * cos_2) + params.inertia
         # Angles count from straight down, so the torque of gravity is a sine: no quarter turn to subtract.
-        phi_2 = m2 * c2 * params.gravity * jnp.sin(state.theta_1 + state.theta_2)
+        phi_2 = m2 * c2 * params.gravity * (sin_1 * cos_2 + cos_1 * sin_2)
         coupling = m2 * l1 * c2 * sin_2
         phi_1 = (
             -coupling * state.theta_2_dot * (state.theta_2_dot + 2 * state.theta_1_dot)
-            + (params.mass_1 * c1 + m2 * l1) * params.gravity * jnp.sin(state.theta_1)
+            + (params.mass_1 * c1 + m2 * l1) * params.gravity * sin_1
             + phi_2
         )
         push = torque + d_2 / d_1 * phi_1 - phi_2
@@ -156,16 +158,8 @@ class Acrobot(Env[State, Params]):
 
 def observe(state: State) -> jax.Array:
     """Returns the f32[6] observation of `state`."""
-    return jnp.stack(
-        [
-            jnp.cos(state.theta_1),
-            jnp.sin(state.theta_1),
-            jnp.cos(state.theta_2),
-            jnp.sin(state.theta_2),
-            state.theta_1_dot,
-            state.theta_2_dot,
-        ]
-    )
+    (sin_1, cos_1), (sin_2, cos_2) = sin_cos(state.theta_1), sin_cos(state.theta_2)
+    return jnp.stack([cos_1, sin_1, cos_2, sin_2, state.theta_1_dot, state.theta_2_dot])
 
 
 def _along(state: State, slope: State, duration: jax.Array | float) -> State:

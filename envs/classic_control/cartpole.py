@@ -18,6 +18,7 @@ import numpy as np
 from envs.base import Env, Step
 from envs.drawing import Canvas
 from envs.spaces import Box, Discrete
+from envs.trigonometry import sin_cos
 
 
 class State(NamedTuple):
@@ -78,7 +79,7 @@ class CartPole(Env[State, Params]):
         """One explicit Euler step of the equations of motion."""
         del key
         force = jnp.where(action == 1, params.force, -params.force)
-        cos, sin = jnp.cos(state.theta), jnp.sin(state.theta)
+        sin, cos = sin_cos(state.theta)
         total_mass = params.mass_cart + params.mass_pole
         moment = params.mass_pole * params.length
         push = (force + moment * jnp.square(state.theta_dot) * sin) / total_mass

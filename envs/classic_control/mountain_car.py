@@ -18,6 +18,7 @@ import numpy as np
 from envs.base import Env, Step
 from envs.drawing import Canvas
 from envs.spaces import Box, Discrete
+from envs.trigonometry import sin_cos
 
 
 class State(NamedTuple):
@@ -97,7 +98,7 @@ def drive(state: State, push: jax.Array, params: Params) -> tuple[State, jax.Arr
     Returns:
         (the new state, bool[] whether the car has arrived).
     """
-    velocity = state.velocity + push - params.gravity * jnp.cos(3 * state.position)
+    velocity = state.velocity + push - params.gravity * sin_cos(3 * state.position)[1]
     velocity = jnp.clip(velocity, -params.max_speed, params.max_speed)
     position = jnp.clip(state.position + velocity, params.min_position, params.max_position)
     velocity = jnp.where((position <= params.min_position) & (velocity < 0), 0.0, velocity)

@@ -25,6 +25,7 @@ import numpy as np
 from envs.base import Env, Step
 from envs.drawing import Canvas
 from envs.spaces import Box
+from envs.trigonometry import sin_cos
 
 
 class State(NamedTuple):
@@ -93,7 +94,7 @@ class Pendulum(Env[State, Params]):
             + params.speed_cost * jnp.square(state.theta_dot)
             + params.torque_cost * jnp.square(torque)
         )
-        weight = params.mass * params.gravity * params.center * params.length * jnp.sin(state.theta)
+        weight = params.mass * params.gravity * params.center * params.length * sin_cos(state.theta)[0]
         acceleration = (weight + torque) / (params.inertia * params.mass * jnp.square(params.length))
         theta_dot = jnp.clip(state.theta_dot + acceleration * params.dt, -params.max_speed, params.max_speed)
         new = State(state.theta + theta_dot * params.dt, theta_dot)
@@ -120,4 +121,5 @@ class PendulumLab(Pendulum):
 
 def observe(state: State) -> jax.Array:
     """Returns the f32[3] observation of `state`."""
-    return jnp.stack([jnp.cos(state.theta), jnp.sin(state.theta), state.theta_dot])
+    sin, cos = sin_cos(state.theta)
+    return jnp.stack([cos, sin, state.theta_dot])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from envs import registry
-from envs.box2d import lander_physics, lunar_lander
+from envs.box2d import lunar_lander
 from envs.interop import box2d_parity
 from envs.interop.parity import parity
 from envs.spaces import contains
@@ -116,11 +116,3 @@ def test_names_and_picture():
     assert quiet.shape == (400, 600, 3)
     assert quiet.dtype == np.uint8
     assert np.any(quiet != fired)
-
-
-def test_sine_and_cosine():
-    angle = jnp.linspace(-20, 20, 100_001)
-    sin, cos = jax.jit(lander_physics.sin_cos)(angle)
-    exact = np.asarray(angle, np.float64)
-    np.testing.assert_allclose(sin, np.sin(exact), atol=4e-7)
-    np.testing.assert_allclose(cos, np.cos(exact), atol=4e-7)

@@ -1,0 +1,96 @@
+"""Random numbers for draws in bulk: Threefry-2x32 as `jax.random` has it, with its rounds written out.
+
+XLA's CPU backend gets JAX's default generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") as a
+loop over rounds, and encrypts a block of two words for each word that it needs. Here the twenty rounds are one piece of
+vector code and both words of a block are used. The words are those of `jax.random` in its first form
+(`jax.threefry_partitionable(False)`), bit for bit. It pays where words are drawn in bulk; for a few words in an inner
+loop the smaller program of the default is the better one.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.random import define_prng_impl
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = np.uint32(0x1BD11BDA)
+
+
+def _cipher(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Encrypts blocks (x, y) of two words with a key u32[2]."""
+    schedule = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
+    x, y = x + schedule[0], y + schedule[1]
+    for group in range(5):
+        for distance in _ROTATIONS[group % 2]:
+            x = x + y
+            y = ((y << np.uint32(distance)) | (y >> np.uint32(32 - distance))) ^ x
+        x = x + schedule[(group + 1) % 3]
+        y = y + schedule[(group + 2) % 3] + np.uint32(group + 1)
+    return x, y
+
+
+def _words(key: jax.Array, num: int) -> jax.Array:
+    """The first `num` words u32[num] of a key. The concatenation also keeps XLA from fusing, and so repeating, this."""
+    blocks = -(-num // 2)
+    first = jnp.arange(blocks, dtype=jnp.uint32)
+    second = jnp.arange(blocks, 2 * blocks, dtype=jnp.uint32)
+    if num % 2:
+        second = second.at[-1].set(0)
+    return jnp.concatenate(_cipher(key, first, second))[:num]
+
+
+def _seed(seed: jax.Array) -> jax.Array:
+    low = jnp.asarray(seed).astype(jnp.uint32)
+    return jnp.stack([jnp.zeros_like(low), low])
+
+
+def _split(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return _words(key, 2 * int(np.prod(shape))).reshape(*shape, 2)
+
+
+def _random_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
+    size = int(np.prod(shape))
+    words = _words(key, -(-size * bit_width // 32))
+    if bit_width == 64:
+        high, low = jnp.split(words.astype(jnp.uint64), 2)
+        bits = (high << np.uint64(32)) | low
+    elif bit_width == 32:
+        bits = words
+    else:
+        places = jnp.arange(0, 32, bit_width, dtype=jnp.uint32)
+        bits = (words[None] >> places[:, None]).T.reshape(-1).astype(f"uint{bit_width}")[:size]
+    return bits.reshape(shape)
+
+
+def _fold_in(key: jax.Array, data: jax.Array) -> jax.Array:
+    low = _seed(data)
+    return jnp.stack(_cipher(key, low[0], low[1]))
+
+
+_WRITTEN_OUT = define_prng_impl(
+    key_shape=(2,), seed=_seed, split=_split, random_bits=_random_bits, fold_in=_fold_in, name="threefry2x32_bulk"
+)
+_DEFAULT = "threefry2x32"
+
+
+def bulk(keys: jax.Array) -> jax.Array:
+    """Keys of JAX's default generator, made keys of this one; keys of another generator as they are."""
+    if jax.random.key_impl(keys) != _DEFAULT:
+        return keys
+    return jax.random.wrap_key_data(jax.random.key_data(keys), impl=_WRITTEN_OUT)
+
+
+def default(tree: Any) -> Any:
+    """Undoes `bulk` in every leaf of a pytree that holds keys of this generator."""
+
+    def undo(leaf: Any) -> Any:
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or leaf.dtype != _BULK_DTYPE:
+            return leaf
+        return jax.random.wrap_key_data(jax.random.key_data(leaf), impl=_DEFAULT)
+
+    return jax.tree.map(undo, tree)
+
+
+_BULK_DTYPE = jax.eval_shape(lambda: bulk(jax.random.key(0))).dtype
