@@ -107,12 +107,7 @@ def stable_baselines3(case: Case) -> Ready:
     """Stable-Baselines3 on Gymnasium's environment, seed after seed."""
     import gymnasium
     import stable_baselines3 as sb3  # pyright: ignore[reportMissingImports]
-    from stable_baselines3.common.evaluation import (
-        evaluate_policy,  # pyright: ignore[reportMissingImports]
-    )
-    from stable_baselines3.common.vec_env import (  # pyright: ignore[reportMissingImports]
-        DummyVecEnv,
-    )
+    from stable_baselines3.common import evaluation, vec_env  # pyright: ignore[reportMissingImports]
 
     settings = dict(case.sb3 or {})
     algorithm, num_envs = getattr(sb3, settings.pop("algorithm")), settings.pop("num_envs", 1)
@@ -120,12 +115,12 @@ def stable_baselines3(case: Case) -> Ready:
     def turn(seeds: list[int]) -> tuple[float, np.ndarray]:
         elapsed, returns = 0.0, []
         for seed in seeds:
-            env = DummyVecEnv([lambda: gymnasium.make(case.env)] * num_envs)
+            env = vec_env.DummyVecEnv([lambda: gymnasium.make(case.env)] * num_envs)
             model = algorithm("MlpPolicy", env, seed=seed, device="cpu", **settings)
             start = time.perf_counter()
             model.learn(case.sb3_steps)
             elapsed += time.perf_counter() - start
-            returns.append(evaluate_policy(model, gymnasium.make(case.env), 20, warn=False)[0])
+            returns.append(evaluation.evaluate_policy(model, gymnasium.make(case.env), 20, warn=False)[0])
         return elapsed, np.asarray(returns)
 
     return turn, {"trace_seconds": 0.0, "compile_seconds": 0.0}

@@ -102,8 +102,8 @@ def startup() -> list[str]:
     start = results["start"]
     lines += [
         "Seconds of `jaxrl train ppo CartPole-v1` from its first line to its first step of training: "
-        f"{start['first_ready']:.1f} at the first start, {start['second_ready']:.1f} at the second, out of the cache of "
-        f"compiled programs. The whole process, 4,096 steps of training included: {start['first_process']:.1f} and "
+        f"{start['first_ready']:.1f} at the first start, {start['second_ready']:.1f} at the second, out of the cache "
+        f"of compiled programs. The whole process, 4,096 steps of training included: {start['first_process']:.1f} and "
         f"{start['second_process']:.1f}.",
         "",
         "Compilation of one stretch of training, with its evaluation, for one seed:",
