@@ -7,6 +7,7 @@ To give a wrapped environment a name, so that the command line can train on it, 
 from envs.wrappers.actions import ActionRepeat, StickyActions
 from envs.wrappers.base import Wrapper
 from envs.wrappers.observations import (
+    EnumerateObservation,
     FlattenObservation,
     FrameStack,
     HiddenCoordinates,
@@ -23,6 +24,7 @@ from envs.wrappers.rewards import ClipReward, NoisyReward, PotentialShaping, Sca
 __all__ = [
     "ActionRepeat",
     "ClipReward",
+    "EnumerateObservation",
     "FlattenObservation",
     "FrameStack",
     "HiddenCoordinates",

@@ -1,6 +1,7 @@
 """Wrappers that change what is observed."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 from envs import spaces
 from envs.base import Env, Step
 from envs.errors import InputError
-from envs.spaces import Box, Space
+from envs.spaces import Box, Discrete, Space
 from envs.wrappers.base import Wrapper
 
 
@@ -168,6 +169,49 @@ class FlattenObservation(Wrapper):
         """Steps `env`."""
         out = super().step(key, state, action, params)
         return out._replace(obs=spaces.flatten(self.env.observation_space, out.obs))
+
+
+@dataclass(frozen=True)
+class EnumerateObservation(Wrapper):
+    """Numbers the observations of an environment that shows several Discrete ones: what a table of values needs.
+
+    The last part counts fastest, in the order of the leaves (dicts by their sorted keys).
+
+    Raises:
+        InputError: a part of the observation space is not Discrete.
+    """
+
+    def __post_init__(self) -> None:
+        for part in _parts(self.env.observation_space):
+            if not isinstance(part, Discrete):
+                raise InputError(f"EnumerateObservation needs Discrete observations; one part is {part}.")
+
+    @property
+    def observation_space(self) -> Discrete:
+        """As many values as there are combinations."""
+        return Discrete(math.prod(part.n for part in _parts(self.env.observation_space)))
+
+    def number(self, obs: Any) -> jax.Array:
+        """The number i32[] of an observation of `env`."""
+        parts = _parts(self.env.observation_space)
+        total = jnp.int32(0)
+        for part, value in zip(parts, jax.tree.leaves(obs), strict=True):
+            total = total * part.n + value
+        return total
+
+    def reset(self, key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
+        """Resets `env`."""
+        obs, state = super().reset(key, params)
+        return self.number(obs), state
+
+    def step(self, key: jax.Array, state: Any, action: Any, params: Any) -> Step:
+        """Steps `env`."""
+        out = super().step(key, state, action, params)
+        return out._replace(obs=self.number(out.obs))
+
+
+def _parts(space: Space) -> list[Any]:
+    return jax.tree.leaves(space, is_leaf=lambda part: isinstance(part, (Box, Discrete)))
 
 
 class Timed(NamedTuple):

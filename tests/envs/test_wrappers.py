@@ -19,6 +19,7 @@ from envs.spaces import Box, Discrete
 from envs.wrappers import (
     ActionRepeat,
     ClipReward,
+    EnumerateObservation,
     FlattenObservation,
     FrameStack,
     HiddenCoordinates,
@@ -710,3 +711,17 @@ def test_contract(name):
     batched = jax.vmap(env.step, in_axes=(None, None, None, 0))
     shapes = jax.eval_shape(batched, jax.random.key(0), pick(before.state, 0, 0), actions[0, 0], many)
     assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(shapes))
+
+
+def test_observations_are_numbered() -> None:
+    env, params = envs.make("Blackjack-v1")
+    numbered = EnumerateObservation(env)
+    assert numbered.observation_space.n == 32 * 11 * 2
+    key = jax.random.key(0)
+    (total, card, ace), _ = env.reset(key, params)
+    obs, state = numbered.reset(key, params)
+    assert int(obs) == (int(total) * 11 + int(card)) * 2 + int(ace)
+    out, plain = numbered.step(key, state, jnp.int32(1), params), env.step(key, state, jnp.int32(1), params)
+    assert int(out.obs) == int(numbered.number(plain.obs))
+    with pytest.raises(InputError, match="Discrete"):
+        EnumerateObservation(envs.make("CartPole-v1")[0])
