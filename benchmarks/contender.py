@@ -34,7 +34,7 @@ def ours(case: Case) -> Ready:
     from jaxrl.placement import map_runs, spread
     from jaxrl.train import evaluate_agent, run, with_total_steps
 
-    jaxrl.use_all_cores()
+    jaxrl.use_all_cores(case.num_seeds)
     env, params = envs.make(case.env)
     module = agents.get(case.agent)
     agent = module.make(env, module.Config(**case.config))

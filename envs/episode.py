@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from envs import threefry
 from envs.base import Env
 
 
@@ -43,7 +44,7 @@ class TimeStep(NamedTuple):
 
 def initial(env: Env, params: Any, key: jax.Array, num_envs: int) -> tuple[Any, Any]:
     """Draws `num_envs` independent starts; returns (obs, state), each [num_envs, ...]."""
-    return jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), params)
+    return threefry.default(jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), params))
 
 
 def reset(env: Env, params: Any, key: jax.Array, num_envs: int) -> EpisodeState:
@@ -75,6 +76,7 @@ def step(
         out = jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, episode.state, action, params)
     else:
         out = jax.vmap(env.step, in_axes=(None, 0, 0, None))(key_step, episode.state, action, params)
+    out = threefry.default(out)  # the keys that some environments keep in their states
 
     t = episode.t + 1
     truncated = jnp.broadcast_to(out.truncated, out.terminated.shape)

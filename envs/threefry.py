@@ -64,7 +64,7 @@ def _random_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.
     return bits.reshape(shape)
 
 
-def _fold_in(key: jax.Array, data: jax.Array) -> jax.Array:
+def _fold_in(key: jax.Array, data: Any) -> jax.Array:
     low = _seed(data)
     return jnp.stack(_cipher(key, low[0], low[1]))
 
@@ -80,6 +80,15 @@ def bulk(keys: jax.Array) -> jax.Array:
     if jax.random.key_impl(keys) != _DEFAULT:
         return keys
     return jax.random.wrap_key_data(jax.random.key_data(keys), impl=_WRITTEN_OUT)
+
+
+def spawn(key: jax.Array, num: int = 2) -> tuple[jax.Array, ...]:
+    """Splits `num` keys off: the first as its generator was, to carry on with; the others of this one, to be used up.
+
+    What is carried through a loop, checkpointed or handed to a user keeps JAX's own type of key.
+    """
+    carried, *spent = jax.random.split(bulk(key), num)
+    return (default(carried), *spent)
 
 
 def default(tree: Any) -> Any:

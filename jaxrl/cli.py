@@ -198,7 +198,7 @@ def train(agent: str, env: str, argv: list[str]) -> None:
     _require(options, "seeds", "steps", "evals", "eval_episodes")
     if options.first_seed < 0:
         raise InputError(f"--first-seed {options.first_seed} must not be negative.")
-    use_all_cores()
+    use_all_cores(options.seeds)
     seeds = tuple(range(options.first_seed, options.first_seed + options.seeds))
     spec = runs.Spec(agent, env, seeds, options.steps, config, hp, env_options, options.evals, options.eval_episodes)
     directory = options.out or _new_directory(f"{agent}-{env}")
@@ -219,8 +219,8 @@ def resume(options: ResumeOptions) -> None:
         alone = dataclasses.replace(swept, out=options.run, share="", coordinator="")
         _sweep(alone, agent, env, argv, config, hp, env_options, resume=True)
         return
-    use_all_cores()
     spec = runs.read_spec(options.run)
+    use_all_cores(len(spec.seeds))
     out = runs.train(spec, options.run, resume=True)
     _print_outcome(f"{spec.agent} on {spec.env}", results.summary(out.results), out.cost, options.run)
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from jaxrl.rollout import initial_memory
@@ -43,6 +43,7 @@ def evaluate(
     if limit is None:
         raise InputError(f"{type(env).__name__} has no time limit: give max_steps, an episode might never end.")
     key_reset, key_loop = jax.random.split(key)
+    key_loop = threefry.bulk(key_loop)
     state = episode.reset(env, params, key_reset, episodes)
     # What follows an environment's first episode is not counted, so it may start anywhere: no draws in the loop.
     starts = (state.obs, state.state)

@@ -46,11 +46,11 @@ def rollout(
         length: number of steps T.
     """
     num_envs = episode_state.t.shape[0]
-    key_act, key_env, key_start = jax.random.split(key, 3)
+    key_act, key_env, key_start = jax.random.split(threefry.bulk(key), 3)
     keys = (jax.random.split(key_act, length), jax.random.split(key_env, length))
     starts = None
     if not env.costly_reset and _start_bytes(env, params) <= BULK_START_BYTES:
-        flat = threefry.default(episode.initial(env, params, threefry.bulk(key_start), length * num_envs))
+        flat = episode.initial(env, params, key_start, length * num_envs)
         starts = jax.tree.map(lambda x: x.reshape(length, num_envs, *x.shape[1:]), flat)
 
     def one_step(carry: tuple[EpisodeState, Any, EpisodeStats], xs: Any) -> tuple[Any, Transition]:

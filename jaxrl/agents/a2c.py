@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.spaces import Space
 from jaxrl import exploration, losses, networks, policies, returns
@@ -169,7 +169,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return State(key, hp, env_params, init_learner(nets, hp, key_learner), running, jnp.int32(0))
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout = jax.random.split(state.key)
+        key, key_rollout = threefry.spawn(state.key)
         acting, hp = policies.sampling(nets, state.learner.params), state.hp
         out = rollout(env, state.env_params, acting, state.episode, (), key_rollout, config.rollout_length)
         if config.anneal_learning_rate:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.spaces import Space
 from jaxrl import exploration, losses, networks, policies
@@ -164,7 +164,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return State(key, hp, env_params, init_learner(nets, hp, key_learner), running, jnp.int32(0))
 
     def online_step(state: State, _: None) -> tuple[State, Metrics]:
-        key, key_rollout = jax.random.split(state.key)
+        key, key_rollout = threefry.spawn(state.key)
         acting, hp = policies.sampling(nets, state.learner.params), state.hp
         out = rollout(env, state.env_params, acting, state.episode, (), key_rollout, 1)
         batch = jax.tree.map(lambda x: x[0], out.transitions)

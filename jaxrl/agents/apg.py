@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
@@ -267,7 +267,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return State(key, hp, env_params, init_learner(nets, hp, key_learner), running, jnp.int32(0))
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_update = jax.random.split(state.key, 3)
+        key, key_rollout, key_update = threefry.spawn(state.key, 3)
         hp, learner = state.hp, state.learner
         if config.anneal_learning_rate:
             taken = state.iteration * steps_per_iteration

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
@@ -231,7 +231,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return State(key, hp, env_params, learner, running, Replay(empty, jnp.int32(0)))
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_update = jax.random.split(state.key, 3)
+        key, key_rollout, key_update = threefry.spawn(state.key, 3)
         out = gather(state.learner.params, state.env_params, state.episode, key_rollout)
         slot = state.replay.gathered % config.num_rollouts
         steps = jax.tree.map(lambda ring, new: ring.at[slot].set(new), state.replay.steps, out.transitions)

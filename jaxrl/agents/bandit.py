@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Discrete
@@ -139,7 +139,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
                 return exploration.epsilon_greedy(key, q, 0.0, random_ties=True), memory, ()
             return exploration.epsilon_greedy(key, q, hp.epsilon, random_ties=True), memory, ()
 
-        key, key_rollout = jax.random.split(state.key)
+        key, key_rollout = threefry.spawn(state.key)
         out = rollout(env, state.env_params, Policy(act), state.episode, (), key_rollout, 1)
         batch = jax.tree.map(lambda x: x[0], out.transitions)
         learner, scalars = update(config, hp, learner, batch)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from envs import threefry
 from envs.base import Env
 from envs.spaces import Space
 from jaxrl import experience, exploration, losses, n_step, networks
@@ -209,7 +210,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return State(key, hp, env_params, init_learner(nets, hp, key_learner), gathered)
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_sample, key_updates = jax.random.split(state.key, 4)
+        key, key_rollout, key_sample, key_updates = threefry.spawn(state.key, 4)
         exploring = exploring_policy(state)
         gathered, stats = source.collect(state.experience, state.env_params, state.hp.gamma, exploring, key_rollout)
 

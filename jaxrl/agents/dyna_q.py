@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Discrete
@@ -197,7 +197,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
             q = state.learner.q[obs]
             return exploration.epsilon_greedy(key, q, state.hp.epsilon, random_ties=True), memory, ()
 
-        key, key_rollout, key_update = jax.random.split(state.key, 3)
+        key, key_rollout, key_update = threefry.spawn(state.key, 3)
         out = rollout(env, state.env_params, Policy(act), state.episode, (), key_rollout, 1)
         batch = jax.tree.map(lambda x: x[0], out.transitions)
         learner, scalars = update(config, state.hp, state.learner, batch, key_update)

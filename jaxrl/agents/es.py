@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.episode import EpisodeStats
 from envs.errors import InputError
@@ -205,7 +205,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return State(key, hp, env_params, init_learner(net, hp, key_learner), moments)
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_noise, key_start, key_rollout = jax.random.split(state.key, 4)
+        key, key_noise, key_start, key_rollout = threefry.spawn(state.key, 4)
         params = state.learner.params
         noise = jax.random.normal(key_noise, (config.population // 2, ravel_pytree(params)[0].size))
         acting = population_policy(state, perturbed(state.hp, params, noise))

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
@@ -198,7 +198,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         )
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout = jax.random.split(state.key)
+        key, key_rollout = threefry.spawn(state.key)
         hp, params, earlier = state.hp, state.learner.params, state.earlier
         acting = jax.tree.map(lambda x: x[0], earlier) if config.lag else params
         if config.lag:

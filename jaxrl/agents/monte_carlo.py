@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Discrete
@@ -154,7 +154,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
                 return exploration.softmax(key, q[obs], hp.temperature), memory, ()
             return exploration.epsilon_greedy(key, q[obs], epsilon, random_ties=True), memory, ()
 
-        key, key_rollout = jax.random.split(state.key)
+        key, key_rollout = threefry.spawn(state.key)
         out = rollout(env, state.env_params, Policy(act), state.episode, (), key_rollout, config.rollout_length)
         learner, scalars = update(config, hp, state.learner, out.transitions)
         env_steps = state.env_steps + config.num_envs * config.rollout_length

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Box, Space
@@ -270,7 +270,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         )
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_update = jax.random.split(state.key, 3)
+        key, key_rollout, key_update = threefry.spawn(state.key, 3)
         acting = policies.sampling(nets, state.learner.params, lambda obs: normalized(state, obs))
         out = rollout(env, state.env_params, acting, state.episode, (), key_rollout, config.rollout_length)
         batch, obs_moments, return_scale, hp = out.transitions, state.obs_moments, state.return_scale, state.hp

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
@@ -233,7 +233,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         )
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_update = jax.random.split(state.key, 3)
+        key, key_rollout, key_update = threefry.spawn(state.key, 3)
         acting = policies.sampling_with_memory(nets, state.learner.params)
         out = rollout(env, state.env_params, acting, state.episode, state.memory, key_rollout, config.rollout_length)
         batch = out.transitions._replace(extras=out.transitions.extras | {"memory": state.memory})

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
@@ -194,7 +194,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         )
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_update = jax.random.split(state.key, 3)
+        key, key_rollout, key_update = threefry.spawn(state.key, 3)
         policy, hp = exploring_policy(state), state.hp
         out = rollout(env, state.env_params, policy, state.episode, (), key_rollout, config.rollout_length)
         if config.anneal_learning_rate:

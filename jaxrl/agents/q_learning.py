@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Discrete
@@ -154,7 +154,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
                 return exploration.softmax(key, q[obs], hp.temperature), memory, ()
             return exploration.epsilon_greedy(key, q[obs], epsilon, random_ties=True), memory, ()
 
-        key, key_rollout, key_update = jax.random.split(state.key, 3)
+        key, key_rollout, key_update = threefry.spawn(state.key, 3)
         out = rollout(env, state.env_params, Policy(act), state.episode, (), key_rollout, 1)
         batch = jax.tree.map(lambda x: x[0], out.transitions)
         horizon = exploration.horizon(hp.total_steps)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
@@ -215,7 +215,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return collect(state, Policy(random_act), key_warmup, warmup_length)[0]
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_updates = jax.random.split(state.key, 3)
+        key, key_rollout, key_updates = threefry.spawn(state.key, 3)
         state, stats = collect(state, exploring_policy(state), key_rollout, config.rollout_length)
 
         def learn(learner: Learner, key: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
@@ -274,7 +274,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return collect(state, 1.0, key_warmup, warmup_length)[0]
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_updates = jax.random.split(state.key, 3)
+        key, key_rollout, key_updates = threefry.spawn(state.key, 3)
         hp = state.hp
         horizon = hp.epsilon_fraction * exploration.horizon(hp.total_steps)
         epsilon = exploration.linear(hp.epsilon_start, hp.epsilon_end, horizon, state.env_steps)

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
@@ -209,7 +209,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return State(key, hp, env_params, init_learner(nets, hp, key_learner), running, jnp.int32(0))
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_episode = jax.random.split(state.key, 3)
+        key, key_rollout, key_episode = threefry.spawn(state.key, 3)
         running, hp = state.episode, state.hp
         if not learned:
             running = episode.reset(env, state.env_params, key_episode, config.num_envs)

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from envs import threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
@@ -301,7 +302,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return State(key, hp, env_params, init_learner(nets, hp, key_learner), gathered)
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_sample, key_updates = jax.random.split(state.key, 4)
+        key, key_rollout, key_sample, key_updates = threefry.spawn(state.key, 4)
         exploring = exploring_policy(state)
         gathered, stats = source.collect(state.experience, state.env_params, state.hp.gamma, exploring, key_rollout)
 

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from envs import threefry
 from envs.base import Env
 from envs.spaces import Space
 from jaxrl import experience, losses, n_step, networks
@@ -253,7 +254,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         )
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_sample, key_updates = jax.random.split(state.key, 4)
+        key, key_rollout, key_sample, key_updates = threefry.spawn(state.key, 4)
         exploring = exploring_policy(state)
         gathered, stats = source.collect(state.experience, state.env_params, state.hp.gamma, exploring, key_rollout)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Discrete
@@ -146,7 +146,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
 
     def online_step(state: State, _: None) -> tuple[State, Metrics]:
         hp, q = state.hp, state.learner.q
-        key, key_rollout, key_next, key_new = jax.random.split(state.key, 4)
+        key, key_rollout, key_next, key_new = threefry.spawn(state.key, 4)
         taken = Policy(lambda key, obs, memory: (state.action, memory, ()))
         out = rollout(env, state.env_params, taken, state.episode, (), key_rollout, 1)
         batch = jax.tree.map(lambda x: x[0], out.transitions)

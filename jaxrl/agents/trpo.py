@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
@@ -263,7 +263,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return State(key, hp, env_params, init_learner(nets, hp, key_learner), running)
 
     def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_update = jax.random.split(state.key, 3)
+        key, key_rollout, key_update = threefry.spawn(state.key, 3)
         acting = policies.sampling(nets, state.learner.params)
         out = rollout(env, state.env_params, acting, state.episode, (), key_rollout, config.rollout_length)
         learner, scalars = update(config, nets, state.hp, state.learner, out.transitions, key_update)

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import rankdata
 
 import envs
+from envs import threefry
 from envs.errors import InputError
 from envs.spaces import Box
 from jaxrl.agents import es
@@ -65,7 +66,7 @@ def test_whole_episodes_are_counted_once_and_every_step_is():
     @jax.jit
     def one_generation(key):
         before = agent.init(key, hp, params)
-        _, key_noise, key_start, _ = jax.random.split(before.key, 4)  # as the agent does
+        _, key_noise, key_start, _ = threefry.spawn(before.key, 4)  # as the agent does
         size = sum(leaf.size for leaf in jax.tree.leaves(before.learner.params))
         members = es.perturbed(hp, before.learner.params, jax.random.normal(key_noise, (2, size)))
         starts = [env.reset(key, params) for key in jax.random.split(key_start, 2)]

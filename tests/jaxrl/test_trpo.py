@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 import envs
 import jaxrl
+from envs import threefry
 from envs.errors import InputError
 from envs.spaces import Box, Discrete
 from jaxrl import policies
@@ -83,7 +84,7 @@ def test_the_divergence_is_held_in_every_update_and_the_policy_learns(name):
     @jax.jit
     def learn(key):
         def step(state, _):
-            _, key_rollout, _ = jax.random.split(state.key, 3)  # as the agent does
+            _, key_rollout, _ = threefry.spawn(state.key, 3)  # as the agent does
             acting = policies.sampling(nets, state.learner.params)
             obs = rollout(env, params, acting, state.episode, (), key_rollout, 128).transitions.obs
             following, metrics = agent.step(state)
