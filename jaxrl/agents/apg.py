@@ -31,7 +31,7 @@ from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
-from jaxrl import exploration, losses, networks, returns
+from jaxrl import exploration, losses, minibatches, networks, returns
 from jaxrl.actions import require_bounded_box, unit_box
 from jaxrl.rollout import Rollout, rollout
 from jaxrl.types import Agent, Metrics, Policy, Transition
@@ -224,7 +224,7 @@ def update(
         return (optax.apply_updates(critic, step), opt_state), loss
 
     def epoch(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
-        order = jax.random.permutation(key, target.size).reshape(config.critic_minibatches, -1)
+        order = minibatches.split(key, target.size, config.critic_minibatches)
         return jax.lax.scan(critic_step, carry, order)
 
     keys = jax.random.split(key, config.critic_epochs)

@@ -29,7 +29,7 @@ from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Box, Space
-from jaxrl import exploration, losses, networks, normalize, policies, returns
+from jaxrl import exploration, losses, minibatches, networks, normalize, policies, returns
 from jaxrl.rollout import rollout
 from jaxrl.types import Agent, Metrics, Policy, Transition
 
@@ -215,7 +215,7 @@ def update(
         return (after, going), (scalars, going)
 
     def epoch(carry: tuple[Learner, jax.Array], key: jax.Array) -> tuple[Any, Any]:
-        order = jax.random.permutation(key, num_samples).reshape(config.num_minibatches, -1)
+        order = minibatches.split(key, num_samples, config.num_minibatches)
         return jax.lax.scan(gradient_step, carry, order)
 
     keys = jax.random.split(key, config.num_epochs)

@@ -31,7 +31,7 @@ from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
-from jaxrl import exploration, losses, networks, normalize, policies, returns, transformer
+from jaxrl import exploration, losses, minibatches, networks, normalize, policies, returns, transformer
 from jaxrl.rollout import initial_memory, rollout
 from jaxrl.types import Agent, Metrics, Policy, Transition
 
@@ -193,7 +193,7 @@ def update(
         return learner, scalars | {"grad_norm": optax.tree.norm(grads)}
 
     def epoch(learner: Learner, key: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
-        order = jax.random.permutation(key, config.num_envs).reshape(config.num_minibatches, -1)
+        order = minibatches.split(key, config.num_envs, config.num_minibatches)
         return jax.lax.scan(gradient_step, learner, order)
 
     learner, scalars = jax.lax.scan(epoch, learner, jax.random.split(key, config.num_epochs))

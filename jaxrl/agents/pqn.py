@@ -23,7 +23,7 @@ from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
-from jaxrl import exploration, losses, networks, returns
+from jaxrl import exploration, losses, minibatches, networks, returns
 from jaxrl.actions import require_discrete
 from jaxrl.distributions import at_index
 from jaxrl.rollout import rollout
@@ -143,7 +143,7 @@ def update(
         return Learner(optax.apply_updates(learner.params, step), opt_state), scalars
 
     def epoch(learner: Learner, key: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
-        order = jax.random.permutation(key, target.size).reshape(config.num_minibatches, -1)
+        order = minibatches.split(key, target.size, config.num_minibatches)
         return jax.lax.scan(gradient_step, learner, order)
 
     learner, scalars = jax.lax.scan(epoch, learner, jax.random.split(key, config.num_epochs))

@@ -26,7 +26,7 @@ from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
-from jaxrl import losses, networks, policies, returns
+from jaxrl import losses, minibatches, networks, policies, returns
 from jaxrl.rollout import rollout
 from jaxrl.types import Agent, Metrics, Policy, Transition
 
@@ -223,7 +223,7 @@ def update(
         return (optax.apply_updates(critic, updates), opt_state), loss
 
     def epoch(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
-        order = jax.random.permutation(key, target.size).reshape(config.critic_minibatches, -1)
+        order = minibatches.split(key, target.size, config.critic_minibatches)
         return jax.lax.scan(critic_step, carry, order)
 
     keys = jax.random.split(key, config.critic_epochs)
