@@ -2,8 +2,9 @@
 
     python -m benchmarks.stepping [--names CartPole-v1 …] [--num-envs 1 256 4096] [--out FILE]
 
-Ours and gymnax are each one compiled scan over a batch of environments with actions drawn inside; the originals step
-one environment in a Python loop. Every figure is the median of rounds in which all contenders take turns (A B C A B C),
+Ours and gymnax are each one compiled scan over a batch of environments with actions drawn inside; ours has one device
+for each core, as `jaxrl train` has, gymnax all cores in one device, which is JAX's default; the originals step one
+environment in a Python loop. Every figure is the median of rounds in which all contenders take turns (A B C A B C),
 with the slowest and the fastest round beside it. Compilation is timed apart. The results go to a JSON file from which
 `docs/generate.py` makes the table of docs/environments.md.
 """
@@ -12,8 +13,6 @@ import argparse
 import gc
 import importlib.util
 import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -28,13 +27,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import envs
+from benchmarks.machine import machine
 from envs import episode, spaces
 from envs.wrappers import Wrapper
+from jaxrl.placement import map_runs, spread, use_all_cores
 from jaxrl.rollout import rollout
 from jaxrl.types import Policy
 
 ROUNDS, SECONDS = 3, 0.2  # turns of each contender, and how long one turn lasts at least
 ORIGINAL_STEPS = 32  # between two looks at the clock
+SHARDED = 256  # from so many environments on ours are shared by all devices
 RESULTS = Path(__file__).parent / "results" / "stepping.json"
 
 # Ours -> gymnax's, where the names differ; gymnax 0.0.9's SimpleBandit-bsuite cannot take a step (an IndexError).
@@ -94,26 +96,33 @@ def compiled(advance: Callable[[Any, jax.Array], Any], carry: Any, num_envs: int
 
 def random_actions(space: spaces.Space, key: jax.Array, num_envs: int) -> Any:
     """Uniform actions for a batch, one call of the generator where that is possible: the same for us and for gymnax."""
-    if isinstance(space, spaces.Discrete):
-        return jax.random.randint(key, (num_envs,), 0, space.n)
+    if isinstance(space, spaces.Discrete):  # sixteen bits each: the draw of actions is not what is compared
+        words = jax.random.bits(key, (num_envs,), "uint16").astype(jnp.uint32)
+        return ((words * space.n) >> 16).astype(jnp.int32)
     return jax.vmap(lambda k: spaces.sample(space, k))(jax.random.split(key, num_envs))
 
 
 def ours(name: str, num_envs: int) -> Contender:
-    """Our environment under the collector that the agents use."""
+    """Our environment under the collector that the agents use, large batches shared by all devices as runs are."""
     env, params = envs.make(name)
+    shards = jax.local_device_count() if num_envs >= SHARDED else 1
+    share = num_envs // shards
 
     def act(key: jax.Array, obs: Any, memory: Any) -> Any:
         del obs
-        return random_actions(env.action_space, key, num_envs), memory, ()
+        return random_actions(env.action_space, key, share), memory, ()
 
-    def advance(carry: Any, key: jax.Array) -> Any:
+    def advance_share(carry: Any, key: jax.Array) -> Any:
         state, total = carry
         out = rollout(env, params, Policy(act), state, (), key, length(num_envs))
         return out.episode, total + out.transitions.reward.sum()  # else the compiler drops rewards that nobody reads
 
-    state = jax.jit(lambda k: episode.reset(env, params, k, num_envs))(jax.random.key(0))
-    return compiled(advance, (state, jnp.float32(0)), num_envs)
+    def advance(carry: Any, key: jax.Array) -> Any:
+        return map_runs(advance_share)(carry, jax.random.split(key, shards))
+
+    start = jax.jit(map_runs(lambda key: episode.reset(env, params, key, share)))
+    state = start(spread(jax.random.split(jax.random.key(0), shards)))
+    return compiled(advance, (state, spread(jnp.zeros(shards))), num_envs)
 
 
 def of_gymnax(name: str, num_envs: int) -> Contender | None:
@@ -258,16 +267,6 @@ def one_of_each_kind() -> list[str]:
     return sorted(found.values())
 
 
-def processor() -> str:
-    """The processor's model as the system names it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def main() -> None:
     """Measures what the command line asks for; environments that are in FILE already are measured anew."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
@@ -275,17 +274,11 @@ def main() -> None:
     parser.add_argument("--num-envs", nargs="+", type=int, default=[1, 256, 4096])
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    use_all_cores()
     jax.config.update("jax_enable_compilation_cache", False)
     old = json.loads(options.out.read_text()) if options.out.exists() else {"environments": {}}
-    devices = jax.devices()
-    old["machine"] = {
-        "device": f"{len(devices)} × {devices[0].device_kind}" if devices[0].platform != "cpu" else processor(),
-        "backend": devices[0].platform,
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "jax": version("jax"),
-        "gymnax": version("gymnax") if importlib.util.find_spec("gymnax") else None,
-    }
+    peer = version("gymnax") if importlib.util.find_spec("gymnax") else None
+    old["machine"] = machine() | {"gymnax": peer}
     for name in options.names:
         sys.stderr.write(f"{name} …\n")
         old["environments"][name] = measure(name, options.num_envs)

@@ -1,6 +1,7 @@
 """PPO on LunarLander-v3 with networks of several sizes, and with one torso for policy and value in place of two.
 
-The settings are those of the study lunar_lander but for the networks, and 300,000 steps.
+Sixteen environments, minibatches of 128, six epochs, a step size of 1e-3 falling to 0, rewards scaled; 300,000 steps.
+These were chosen for the networks of 64-64, on seeds 1000 to 1003.
 """
 
 from typing import Any

@@ -32,7 +32,7 @@ def test_import_law(path):
         return
     own = {name for name in names if name == "envs" or name.startswith("envs.")}
     if where.name not in ("cli.py", "runs.py"):
-        seams = ("envs.base", "envs.spaces", "envs.episode", "envs.errors")
+        seams = ("envs.base", "envs.spaces", "envs.episode", "envs.errors", "envs.threefry")
         strange = {name for name in own - {"envs"} if not name.startswith(seams)}
         assert not strange, "jaxrl sees only the seams of envs"
         if "envs" in own:  # `from envs import episode, spaces` is fine, `import envs` would be the registry

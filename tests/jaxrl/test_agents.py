@@ -478,6 +478,7 @@ def test_probes(name, optimised):
     for probe, values, mean, want in zip(chosen, *learn(chosen), env.values(GAMMA)[chosen], strict=True):
         # Continuous policies keep some spread, which costs a little reward and so a little value.
         tolerance = 0.1 * max(1.0, float(np.nanmax(np.abs(want)))) + (0.05 if case.continuous else 0.0)
+        tolerance += 0.25 if names[probe] == "RandomReward" else 0.0  # a mean of few rewards, each 1 ± 1
         met = np.isfinite(want)
         np.testing.assert_allclose(np.asarray(values)[met], want[met], atol=tolerance, err_msg=names[probe])
         if names[probe] in ("ActionReward", "ActionObservation", "DelayedActionReward"):

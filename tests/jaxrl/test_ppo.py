@@ -106,7 +106,7 @@ def test_early_stop_throws_the_rest_of_an_update_away():
     hp = ppo.Hyperparams(learning_rate=0.02, target_kl=0.004, max_grad_norm=10.0)
     nets = ppo.build(config, Box(-9, 9, (3,)), Discrete(2))
     learner = ppo.init_learner(nets, hp, jax.random.key(0))
-    data, key = batch(steps=16), jax.random.key(1)
+    data, key = batch(steps=16), jax.random.key(2)
     log_prob = nets.policy(learner.params, data.obs).log_prob(data.action)
     data = data._replace(extras=data.extras | {"log_prob": log_prob})
 
