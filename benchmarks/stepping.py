@@ -233,8 +233,8 @@ def _bsuite(name: str) -> tuple[str, Contender] | None:
 
 
 def measure(name: str, sizes: list[int]) -> dict[str, Any]:
-    """All contenders of one environment: {"ours": {size: figures}, "gymnax": …, "original": {…}}."""
-    entry: dict[str, Any] = {"ours": {}, "gymnax": {}}
+    """All contenders of one environment: {"devices": ours, "ours": {size: figures}, "gymnax": …, "original": {…}}."""
+    entry: dict[str, Any] = {"devices": jax.local_device_count(), "ours": {}, "gymnax": {}}
     found = original(name)
     for index, num_envs in enumerate(sizes):
         contenders = {"ours": ours(name, num_envs)}

@@ -118,6 +118,12 @@ def rate(figures: dict[str, Any] | None) -> str:
     return f"{speed / 1e6:.2g} M" if speed >= 1e6 else f"{speed / 1e3:.3g} k"
 
 
+def devices(speeds: Mapping[str, Any]) -> str:
+    """Which of ours had more than one device."""
+    several = sorted(name for name, entry in speeds.items() if entry.get("devices", 1) > 1)
+    return f"From 256 environments on, ours have a device for each core: {', '.join(several)}; the others have one."
+
+
 def table() -> Iterator[str]:
     """The lines of docs/environments.md."""
     measured = json.loads(SPEEDS.read_text())
@@ -139,7 +145,8 @@ def table() -> Iterator[str]:
         "which the contenders of an environment take in one run "
         f"(`python -m benchmarks.stepping`) on {machine['cores']} cores of {machine['device']}, "
         f"Python {machine['python']}, jax {machine['jax']}, gymnax {machine['gymnax']}; the original steps one "
-        "environment in a Python loop. Names that differ in options alone are measured once. Spread and compile times: "
+        f"environment in a Python loop. {devices(speeds)} Names that differ in options "
+        "alone are measured once. Spread and compile times: "
         "benchmarks/results/stepping.json. The films show uniformly random actions."
     )
     for group, title in TITLES.items():
