@@ -86,7 +86,8 @@ def training() -> list[str]:
             )
     lines += table(head, rows)
     notes = [f"- {case.title}: {note}." for case in CASES.values() for note in case.notes]
-    return [*lines, "Where settings differ:", "", *notes, ""]
+    fewer = "- Stable-Baselines3 trains one seed for fewer steps (see benchmarks/cases.py): only its speed compares."
+    return [*lines, "Where settings differ:", "", fewer, *notes, ""]
 
 
 def startup() -> list[str]:
