@@ -29,9 +29,7 @@ class Process:
 
     def __init__(self, case: str, who: str) -> None:
         command = [sys.executable, "-m", "benchmarks.contender", case, who]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.ready = self.answer()
         self.turns: list[dict[str, Any]] = []
 
