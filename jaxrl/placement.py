@@ -24,8 +24,8 @@ def use_all_cores(num_runs: int | None = None) -> int:
 
     Call it before the first array is made; on another backend it changes nothing that matters. A single run gets one
     device and one thread: XLA hands every few operations of a program to another thread where it has one, which costs
-    small ones more than they gain (on CartPole DQN is 1.1 times, PPO up to twice as fast; more on a busy machine). NPROC, set by
-    the caller, overrides that.
+    small ones more than they gain (on CartPole DQN is 1.1 times, PPO up to twice as fast; more on a busy machine).
+    NPROC, set by the caller, overrides that.
 
     Args:
         num_runs: how many runs there will be, where that is known.
