@@ -27,7 +27,7 @@ DOCS = Path(__file__).parent
 FILMS = DOCS / "films"
 SPEEDS = DOCS.parent / "benchmarks" / "results" / "stepping.json"
 PARITY = DOCS / "parity.json"
-SAMPLES = {"Freeway-MinAtar": 60_000, "CartPoleSwingUp-bsuite": 60_000}  # for a thousand of their long episodes
+EPISODES = 2_000  # whole ones of every original, under random actions
 FRAMES, WIDTH = 60, 200  # of a film
 STEPS_A_FRAME = {"box2d": 3}  # where a step is a small part of a second
 
@@ -91,7 +91,7 @@ def draw_film(name: str) -> None:
 
 def compare() -> None:
     """Writes docs/parity.md and docs/parity.json."""
-    reports = [parity.parity(name, SAMPLES.get(name, 10_000)) for name in parity.names()]
+    reports = [parity.parity(name, episodes=EPISODES) for name in parity.names()]
     (DOCS / "parity.md").write_text(parity.markdown(reports))
     summaries = {report.name: {"reference": report.reference, "summary": report.summary} for report in reports}
     PARITY.write_text(json.dumps(summaries, indent=1, ensure_ascii=False) + "\n")

@@ -176,6 +176,8 @@ class ParityOptions:
     """Name of the environment."""
     samples: int = 10_000
     """States and actions to inject."""
+    episodes: int | None = None
+    """Whole episodes of the original; as many as are cheap there unless given."""
     seed: int = 0
     """Seed of the samples."""
 
@@ -434,7 +436,7 @@ def parity(options: ParityOptions) -> None:
     from envs.interop.parity import table
 
     _require(options, "samples")
-    report = compare(options.env, options.samples, options.seed)
+    report = compare(options.env, options.samples, options.seed, options.episodes)
     header, *rows = table(report)
     _print_table(f"{report.name} against {report.reference}", header, rows)
     if not report.passed:

@@ -70,7 +70,9 @@ class Flights(NamedTuple):
     landed: np.ndarray  # bool[n]
 
 
-def compare_lunar_lander(env: Any, params: Any, samples: int, rng: np.random.Generator) -> list[Check]:
+def compare_lunar_lander(
+    env: Any, params: Any, samples: int, episodes: int | None, rng: np.random.Generator
+) -> list[Check]:
     """Compares LunarLander with discrete or continuous actions; fewer than 2,000 samples are taken for 2,000."""
     samples = max(samples, 2000)  # quantiles of the steps of one or two episodes would be their own, not the physics'
     spec, reference = gymnasium_reference(_gymnasium_id(env))
@@ -81,14 +83,15 @@ def compare_lunar_lander(env: Any, params: Any, samples: int, rng: np.random.Gen
         checks.append(_discrete_actions(env))
     checks.append(_start_distribution(env, params, reference, samples // 20, rng))
     calm = _calm(params)
+    landings, falls = episodes or samples // 20, episodes or samples // 8
     heuristic = load("gymnasium.envs.box2d.lunar_lander", "interop").heuristic
     checks += _same_flights(
         "controller",
-        _our_flights(env, calm, functools.partial(controlled, continuous=env.continuous), samples // 20, rng),
-        _their_flights(reference, lambda obs: heuristic(reference, obs), samples // 20, rng),
+        _our_flights(env, calm, functools.partial(controlled, continuous=env.continuous), landings, rng),
+        _their_flights(reference, lambda obs: heuristic(reference, obs), landings, rng),
     )
-    ours = _our_flights(env, calm, lambda obs: _random_actions(env, rng, len(obs)), samples // 8, rng)
-    theirs = _their_flights(reference, lambda _: _random_actions(env, rng, 1)[0], samples // 8, rng)
+    ours = _our_flights(env, calm, lambda obs: _random_actions(env, rng, len(obs)), falls, rng)
+    theirs = _their_flights(reference, lambda _: _random_actions(env, rng, 1)[0], falls, rng)
     returns, lengths, *rest = _same_flights("random policy", ours, theirs)
     return [*checks, returns, _mean_length(lengths, ours.episodes.lengths, theirs.episodes.lengths), *rest]
 

@@ -461,8 +461,8 @@ def _play(e: Any, rng: np.random.Generator) -> Play:
 def reference(adapter: Adapter) -> Reference:
     """Makes the comparing function of an environment."""
 
-    def compare(env: Env, params: Any, samples: int, rng: np.random.Generator) -> list[Check]:
-        episodes = max(1, samples // adapter.episode_samples)
+    def compare(env: Env, params: Any, samples: int, episodes: int | None, rng: np.random.Generator) -> list[Check]:
+        episodes = episodes or max(1, samples // adapter.episode_samples)
         checks = replayed(env, params, adapter, samples, rng)
         return checks + random_policy(env, params, _play(adapter.build(env, params), rng), episodes, rng)
 

@@ -59,9 +59,9 @@ class Injection(NamedTuple):
 def injection(adapter: Injection) -> Reference:
     """Makes the comparing function of an adapter."""
 
-    def compare(env: Env, params: Any, samples: int, rng: np.random.Generator) -> list[Check]:
+    def compare(env: Env, params: Any, samples: int, episodes: int | None, rng: np.random.Generator) -> list[Check]:
         spec, reference = gymnasium_reference(adapter.gymnasium_id)
-        episodes = max(1, samples // adapter.samples_per_episode)
+        episodes = episodes or max(1, samples // adapter.samples_per_episode)
         return [
             *_steps(env, params, reference, adapter, samples, rng),
             same_time_limit(env, spec),

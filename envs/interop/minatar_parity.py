@@ -622,8 +622,8 @@ def reference(adapter: Adapter, samples_per_episode: int) -> Reference:
         samples_per_episode: samples for each whole random episode of the original (its cost in time decides).
     """
 
-    def compare(env: Env, params: Any, samples: int, rng: np.random.Generator) -> list[Check]:
-        episodes = max(1, samples // samples_per_episode)
+    def compare(env: Env, params: Any, samples: int, episodes: int | None, rng: np.random.Generator) -> list[Check]:
+        episodes = episodes or max(1, samples // samples_per_episode)
         checks = replayed(env, params, adapter, samples, rng)
         checks += random_policy(env, params, _play(_new(env, adapter), rng), episodes, rng)
         if isinstance(adapter, Freeway):

@@ -226,6 +226,7 @@ def layouts(env: Any, reference: Any, number: int, rng: np.random.Generator) -> 
 
 def _play(reference: Any, rng: np.random.Generator) -> Play:
     """Whole episodes of the original with its own random numbers."""
+    reference.gen_obs = dict  # a view, most of a step's cost, which random actions do not look at
     reference.reset(seed=int(rng.integers(2**31)))
 
     def play(actions: Iterator[Any]) -> tuple[float, int]:
@@ -239,11 +240,13 @@ def _play(reference: Any, rng: np.random.Generator) -> Play:
     return play
 
 
-def compare(name: str, env: Env, params: Any, samples: int, rng: np.random.Generator) -> list[Check]:
+def compare(
+    name: str, env: Env, params: Any, samples: int, episodes: int | None, rng: np.random.Generator
+) -> list[Check]:
     """Compares the task `name` with the original's of the same id; see the module."""
     reference = original(name)
     checks = replayed(env, params, record(reference, max(4, samples // EPISODE_SAMPLES), STEPS, rng))
     limit = Check("time limit", "mismatches", int(env.max_steps != reference.max_steps), 0, 1)
     checks += [limit, layouts(env, reference, max(100, samples // 4), rng)]
-    episodes = max(10, min(samples // 10, 10 * samples // reference.max_steps))  # the cost of long ones decides
+    episodes = episodes or max(10, min(samples // 10, 10 * samples // reference.max_steps))  # by their cost
     return checks + random_policy(env, params, _play(reference, rng), episodes, rng)

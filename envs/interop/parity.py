@@ -2,9 +2,9 @@
 
 `parity("CartPole-v1")` compares single steps from the same states under the same decisions, the time limit, the spaces,
 the distributions of starts, and the distributions of returns and lengths of whole episodes under random actions.
-`python -m envs.interop.parity` writes the document of all environments.
+`docs/environments.py` writes the document of all environments.
 
-A reference is a function (env, params, samples, rng) -> [Check, …] registered under the environment's name
+A reference is a function (env, params, samples, episodes, rng) -> [Check, …] registered under the environment's name
 (`register`, at the end of this file). The modules beside this one hold them, a family each, and say how states get
 into the original; they are imported when they are used. Here is what they share: the report, and the comparisons that
 need nothing but a running original.
@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import importlib
 import platform
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -57,6 +56,7 @@ class ParityReport:
     samples: int
     seed: int
     rows: tuple[Check, ...]
+    episodes: int | None = None  # whole episodes of the reference, where they were asked for
 
     @property
     def passed(self) -> bool:
@@ -80,7 +80,7 @@ class ParityReport:
         return "same distributions"
 
 
-Reference: TypeAlias = Callable[[Env, Any, int, np.random.Generator], Iterable[Check]]
+Reference: TypeAlias = Callable[[Env, Any, int, int | None, np.random.Generator], Iterable[Check]]
 _REFERENCES: dict[str, tuple[Reference | str, str]] = {}
 
 
@@ -104,28 +104,32 @@ def names() -> list[str]:
     return sorted(_REFERENCES)
 
 
-def parity(name: str, samples: int = 10_000, seed: int = 0) -> ParityReport:
+def parity(name: str, samples: int = 10_000, seed: int = 0, episodes: int | None = None) -> ParityReport:
     """Compares an environment with its reference implementation.
 
     Args:
         name: an environment with a reference (`names`).
-        samples: number of random (state, action) pairs; a reference says how many starts and episodes come with them.
+        samples: number of random (state, action) pairs; a reference says how many starts come with them.
         seed: of everything drawn.
+        episodes: whole episodes of the original; None leaves it to the reference, by what they cost there.
 
     Raises:
-        InputError: the environment has no reference, `samples` is not positive, or the reference is not installed.
+        InputError: the environment has no reference, `samples` is not positive, or the reference is not
+            installed.
     """
     if name not in _REFERENCES:
         raise unknown("environment with a reference implementation", name, _REFERENCES)
     if samples < 1:
         raise InputError(f"samples={samples} must be at least 1.")
+    if episodes is not None and episodes < 1:
+        raise InputError(f"episodes={episodes} must be at least 1.")
     compare, package = _REFERENCES[name]
     if isinstance(compare, str):
         module, _, attribute = compare.partition(":")
         compare = getattr(importlib.import_module(module), attribute)
     env, params = registry.make(name)
-    rows = tuple(compare(env, params, samples, np.random.default_rng(seed)))
-    return ParityReport(name, f"{package} {version(package)}", samples, seed, rows)
+    rows = tuple(compare(env, params, samples, episodes, np.random.default_rng(seed)))
+    return ParityReport(name, f"{package} {version(package)}", samples, seed, rows, episodes)
 
 
 def table(report: ParityReport) -> list[tuple[str, ...]]:
@@ -167,17 +171,20 @@ def markdown(reports: Sequence[ParityReport]) -> str:
         "standard errors are given.",
         "",
         f"Measured with Python {python}, jax {version('jax')}, NumPy {version('numpy')}, backend"
-        f" {jax.default_backend()}, by `python -m envs.interop.parity`; one environment alone: `jaxrl parity NAME`.",
+        f" {jax.default_backend()}, by `python docs/environments.py parity`; one environment alone:"
+        " `jaxrl parity NAME`.",
     ]
     overview = [("environment", "reference", "result"), *((r.name, r.reference, r.summary) for r in reports)]
     lines += ["", *_markdown_table(overview)]
     for report in reports:
         verdict = "all checks pass" if report.passed else "some checks FAIL"
+        episodes = f" --episodes {report.episodes}" if report.episodes else ""
         lines += [
             "",
             f"## {report.name}",
             "",
-            f"`jaxrl parity {report.name}`, against {report.reference}, {report.samples:,} samples, seed {report.seed}:"
+            f"`jaxrl parity {report.name}{episodes}`, against {report.reference}, {report.samples:,} samples, seed"
+            f" {report.seed}:"
             f" {verdict}.",
             "",
             *_markdown_table(table(report)),
@@ -452,7 +459,3 @@ def _minigrid(name: str) -> Reference:
 for _name in registry.names():
     if _name.startswith("MiniGrid-"):
         register(_name, _minigrid(_name), "minigrid")
-
-
-if __name__ == "__main__":
-    sys.stdout.write(markdown([parity(name) for name in names()]))

@@ -37,33 +37,43 @@ class Happened(NamedTuple):
     outcome: tuple[int, float, bool]  # (next state, reward, terminated)
 
 
-def compare_frozen_lake(env: Env, params: Any, samples: int, rng: np.random.Generator) -> list[Check]:
+def compare_frozen_lake(
+    env: Env, params: Any, samples: int, episodes: int | None, rng: np.random.Generator
+) -> list[Check]:
     """The 4 × 4 lake."""
-    return _compare("FrozenLake-v1", env, params, samples, rng)
+    return _compare("FrozenLake-v1", env, params, samples, episodes, rng)
 
 
-def compare_frozen_lake_8x8(env: Env, params: Any, samples: int, rng: np.random.Generator) -> list[Check]:
+def compare_frozen_lake_8x8(
+    env: Env, params: Any, samples: int, episodes: int | None, rng: np.random.Generator
+) -> list[Check]:
     """The 8 × 8 lake."""
-    return _compare("FrozenLake8x8-v1", env, params, samples, rng)
+    return _compare("FrozenLake8x8-v1", env, params, samples, episodes, rng)
 
 
-def compare_cliff_walking(env: Env, params: Any, samples: int, rng: np.random.Generator) -> list[Check]:
+def compare_cliff_walking(
+    env: Env, params: Any, samples: int, episodes: int | None, rng: np.random.Generator
+) -> list[Check]:
     """The cliff, with actions that soon arrive: a uniform policy takes thousands of steps."""
-    return _compare("CliffWalking-v1", env, params, samples, rng, weights=(0.25, 0.4, 0.25, 0.1))
+    return _compare("CliffWalking-v1", env, params, samples, episodes, rng, weights=(0.25, 0.4, 0.25, 0.1))
 
 
-def compare_cliff_walking_slippery(env: Env, params: Any, samples: int, rng: np.random.Generator) -> list[Check]:
+def compare_cliff_walking_slippery(
+    env: Env, params: Any, samples: int, episodes: int | None, rng: np.random.Generator
+) -> list[Check]:
     """The slippery cliff."""
-    return _compare("CliffWalkingSlippery-v1", env, params, samples, rng, weights=(0.2, 0.5, 0.2, 0.1))
+    return _compare("CliffWalkingSlippery-v1", env, params, samples, episodes, rng, weights=(0.2, 0.5, 0.2, 0.1))
 
 
-def compare_taxi(env: Env, params: Any, samples: int, rng: np.random.Generator) -> list[Check]:
+def compare_taxi(env: Env, params: Any, samples: int, episodes: int | None, rng: np.random.Generator) -> list[Check]:
     """The taxi in dry weather with a passenger who keeps to a destination."""
     _, reference = gymnasium_reference("Taxi-v4")
-    return [*_compare("Taxi-v4", env, params, samples, rng), same_masks(env, reference)]
+    return [*_compare("Taxi-v4", env, params, samples, episodes, rng), same_masks(env, reference)]
 
 
-def compare_blackjack(env: Any, params: Any, samples: int, rng: np.random.Generator) -> list[Check]:
+def compare_blackjack(
+    env: Any, params: Any, samples: int, episodes: int | None, rng: np.random.Generator
+) -> list[Check]:
     """Blackjack: hands of any length are put into Gymnasium's, which then hits or sticks."""
     spec, reference = gymnasium_reference("Blackjack-v1")
     parts = (env.observation_space, reference.observation_space.spaces)
@@ -76,7 +86,7 @@ def compare_blackjack(env: Any, params: Any, samples: int, rng: np.random.Genera
         *same_starts(tables, blackjack_starts(reference, samples, rng)),
         same_time_limit(env, spec),
         Check("spaces", "mismatches", different, 0, 4, note="three parts of the observation, and the action"),
-        *random_policy(env, params, gymnasium_play("Blackjack-v1", rng), samples, rng),
+        *random_policy(env, params, gymnasium_play("Blackjack-v1", rng), episodes or samples, rng),
     ]
 
 
@@ -85,18 +95,19 @@ def _compare(
     env: Any,
     params: Any,
     samples: int,
+    episodes: int | None,
     rng: np.random.Generator,
     weights: Sequence[float] = (),
 ) -> list[Check]:
     spec, reference = gymnasium_reference(gymnasium_id)
     policy = f"random actions {weights}" if weights else "random policy"
-    play, episodes = gymnasium_play(gymnasium_id, rng), max(1, samples // 20)
+    play = gymnasium_play(gymnasium_id, rng)
     return [
         *same_tables(env, params, reference),
         *same_steps("step", listed(reference.P), our_steps(env, params, samples, rng)),
         same_time_limit(env, spec),
         same_spaces(env, reference),
-        *random_policy(env, params, play, episodes, rng, policy, weights),
+        *random_policy(env, params, play, episodes or max(1, samples // 20), rng, policy, weights),
     ]
 
 

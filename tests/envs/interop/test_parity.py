@@ -114,6 +114,8 @@ def test_without_a_reference_the_error_lists_those_that_have_one(name):
 def test_bad_sample_count():
     with pytest.raises(InputError, match="samples=0"):
         parity("CartPole-v1", samples=0)
+    with pytest.raises(InputError, match="episodes=0"):
+        parity("CartPole-v1", episodes=0)
 
 
 def test_without_gymnasium_the_error_says_what_to_install(monkeypatch):
@@ -145,12 +147,12 @@ def test_parity_imports_without_gymnasium(monkeypatch):
 def test_a_reference_of_any_kind_can_be_registered(monkeypatch):
     monkeypatch.setattr(module, "_REFERENCES", dict(module._REFERENCES))
 
-    def compare(env, params, samples, rng):
-        assert env.rows == 4
+    def compare(env, params, samples, episodes, rng):
+        assert (env.rows, episodes) == (4, 3)
         return [Check("cells", "mismatches", 0, 0, samples), Check("p", "KS p-value", 0.5, 0.1, samples)]
 
     module.register("GridWorld-4x4", compare, package="numpy")
-    report = parity("GridWorld-4x4", samples=7)
+    report = parity("GridWorld-4x4", samples=7, episodes=3)
     assert report.reference == f"numpy {np.__version__}"
     assert report.passed
     with pytest.raises(InputError, match="already"):
