@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 FEW_SEEDS = 10  # below it a bootstrap interval says little, and every run can be shown instead
 # Okabe and Ito's colours, which remain distinct for the colour-blind; then line styles take over
@@ -272,6 +273,17 @@ def value_map(
     height, width = np.shape(values)
     figure = Figure(figsize=(1.6 + 0.85 * width, 0.9 + 0.85 * height), layout="constrained")
     axes = figure.add_subplot()
+    image = draw_values(axes, values, actions, arrows)
+    axes.set_title(title, loc="left", fontsize=11)
+    figure.colorbar(image, shrink=0.8).set_label("value")
+    return _written(figure, path)
+
+
+def draw_values(
+    axes: "Axes", values: np.ndarray, actions: np.ndarray | None, arrows: Sequence[tuple[int, int]]
+) -> "AxesImage":
+    """Draws what `value_map` draws into axes; returns the coloured cells, for a colour bar."""
+    height, width = np.shape(values)
     axes.set_facecolor("#555555")
     image = axes.imshow(np.ma.masked_invalid(values), cmap="viridis")
     for i, j in np.ndindex(height, width):
@@ -293,9 +305,7 @@ def value_map(
     axes.set_xticks(np.arange(width))
     axes.set_yticks(np.arange(height))
     axes.tick_params(length=0, labelsize=9)
-    axes.set_title(title, loc="left", fontsize=11)
-    figure.colorbar(image, shrink=0.8).set_label("value")
-    return _written(figure, path)
+    return image
 
 
 def action_values(

@@ -73,11 +73,20 @@ class Panel(NamedTuple):
     log_x: bool = False
 
 
+class Map(NamedTuple):
+    """A grid world's values as coloured cells, and a policy as arrows; see `plotting.value_map`."""
+
+    title: str
+    values: np.ndarray  # [H, W]
+    actions: np.ndarray  # [H, W], −1 where none is taken
+    arrows: Sequence[tuple[int, int]]
+
+
 class Outcome(NamedTuple):
     """What a study returns."""
 
     measured: Mapping[str, Any]  # reference id -> [runs], or one number where it is exact
-    panels: Sequence[Panel] = ()
+    panels: Sequence[Panel | Map] = ()
     settings: Mapping[str, Any] = {}  # seeds, steps, configurations: written down with the result
 
 
@@ -236,17 +245,24 @@ def _short(value: float) -> float:
 
 
 def draw(outcome: Outcome, published: Mapping[str, Reference], path: Path, title: str) -> None:
-    """Draws the panels side by side: means with 95 % bands, published values as dotted lines with their tolerance."""
+    """Draws the panels side by side: means with 95 % bands, published values as dotted lines with their tolerance.
+
+    Maps are drawn as `plotting.value_map` does.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
     count = len(outcome.panels)
-    columns = min(count, 3)
+    columns = 2 if count == 4 else min(count, 3)
     rows = -(-count // columns)
     figure = Figure(figsize=(5.6 * columns, 4.4 * rows), layout="constrained")
     figure.suptitle(textwrap.fill(title, 62 * columns), fontsize=12)
     for index, panel in enumerate(outcome.panels):
         axes = figure.add_subplot(rows, columns, index + 1)
+        axes.set_title(panel.title, fontsize=11, loc="left")
+        if isinstance(panel, Map):
+            plotting.draw_values(axes, panel.values, panel.actions, panel.arrows)
+            continue
         for i, line in enumerate(panel.lines):
             colour = plotting.COLOURS[i % len(plotting.COLOURS)]
             runs = np.asarray(line.y, np.float64)
@@ -270,7 +286,6 @@ def draw(outcome: Outcome, published: Mapping[str, Reference], path: Path, title
                 fontsize=7,
                 annotation_clip=False,
             )
-        axes.set_title(panel.title, fontsize=11, loc="left")
         axes.set_xlabel(panel.x_label)
         axes.set_ylabel(panel.y_label)
         if panel.y_limits:
