@@ -166,6 +166,8 @@ class ReproduceOptions:
     """All of them; with --quick those that have a form of seconds or minutes."""
     quick: bool = False
     """Fewer runs or steps; only prints. The full form replaces experiments/results/STUDY/."""
+    cache: bool = True
+    """Keep XLA's compiled programs in the user's cache directory for the next start."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -461,7 +463,10 @@ def list_names(options: ListOptions) -> None:
 def reproduce(options: ReproduceOptions) -> None:
     """`jaxrl reproduce STUDY… | --all`."""
     from jaxrl import reproduce as published
+    from jaxrl.placement import use_all_cores
 
+    _use_cache(options.cache)
+    use_all_cores()
     directory = published.experiments()
     names = list(options.studies)
     if options.all:
