@@ -40,7 +40,7 @@ REPLAY: dict[str, Any] = {
     "num_updates": 4,
     "batch_size": 128,
     "hidden": (64, 64),
-    "replay_capacity": 100_000,
+    "replay_capacity": 200_000,
 }
 AGENTS: dict[str, tuple[str, Any, Any, Any, int]] = {
     "ppo": (
@@ -61,16 +61,16 @@ AGENTS: dict[str, tuple[str, Any, Any, Any, int]] = {
     "sac": (
         "LunarLanderContinuous-v3",
         sac,
-        sac.Config(**REPLAY),
+        sac.Config(**REPLAY, n_step=3),
         sac.Hyperparams(policy_learning_rate=1e-3, target_rate=0.01),
-        150_000,
+        250_000,
     ),
     "td3": (
         "LunarLanderContinuous-v3",
         td3,
-        td3.Config(**REPLAY),
+        td3.Config(**REPLAY, n_step=5),
         td3.Hyperparams(noise_std=0.2),
-        150_000,
+        200_000,
     ),
 }
 
