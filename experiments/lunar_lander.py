@@ -70,7 +70,7 @@ AGENTS: dict[str, tuple[str, Any, Any, Any, int]] = {
         td3,
         td3.Config(**REPLAY, n_step=5),
         td3.Hyperparams(noise_std=0.2),
-        200_000,
+        150_000,
     ),
 }
 
