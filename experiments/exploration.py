@@ -6,8 +6,9 @@ of their noise; the ensemble is bootstrapped DQN with ten members and randomised
 an episode. What is drawn is the return of the greedy policy.
 
 CartPole rewards every step, so any dithering finds what there is to find. Deep Sea hides its only reward at the end of
-one path of 2^10, which costs a little to follow: there only an exploration that is consistent over a whole episode gets
-to the end.
+one path of 2^10, which costs a little to follow. In 1,500 episodes chance finds that path as well, in five or six runs
+of eight; the ensemble, which is consistent over a whole episode, finds it in all of them and sooner. (At size 20, in
+the study deep_sea, only the ensemble does.)
 """
 
 from typing import Any
