@@ -84,30 +84,6 @@ def test_target_moves(period, rate):
     assert np.abs(target).max() > 0
 
 
-@pytest.mark.parametrize("options", [{}, {"prioritized": True, "n_step": 3}])
-def test_replay_is_held_once(options):
-    """XLA's own account of a compiled iteration: the buffer is updated in place, alone and in a batch of runs."""
-    env, params = envs.make("CartPole-v1")
-    agent = dqn.make(env, dqn.Config(replay_capacity=200_000, hidden=(8,), **options))
-
-    def program(state):
-        return jaxrl.run(agent, state, 10)[0]
-
-    def init(key):
-        return agent.init(key, HP, params)
-
-    keys = jax.random.split(jax.random.key(0), 4)
-    for run, shapes in [
-        (program, jax.eval_shape(init, keys[0])),
-        (jax.vmap(program), jax.eval_shape(jax.vmap(init), keys)),
-    ]:
-        buffer = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes.replay))
-        memory = jax.jit(run, donate_argnums=0).lower(shapes).compile().memory_analysis()
-        fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
-        assert memory.alias_size_in_bytes > buffer
-        assert memory.temp_size_in_bytes + fresh < 0.2 * buffer
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
