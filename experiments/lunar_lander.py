@@ -2,7 +2,8 @@
 
 200 counts as landing. Published: SLM-Lab's moving averages of training returns after 300,000 steps, PPO 183, DQN 195,
 double DQN with prioritised replay 266, and CrossQ 269 on the continuous lander, 4 runs each; Stable-Baselines3's zoo,
-one run each, SAC 260 and TD3 208 on the continuous lander (version 2). Settings were chosen on seeds 1000 to 1003.
+one run each, SAC 260 and TD3 208 on the continuous lander (version 2). Settings were chosen on seeds 1000 to 1003
+(SAC's three-step returns lie between the one and the five steps that were tried there).
 
 The first PPO has 16 environments and a step size of 1e-3; the second has the settings of a well-known tutorial: one
 environment, 2,048 steps, minibatches of 64, one torso of 256-256.

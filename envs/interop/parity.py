@@ -114,8 +114,8 @@ def parity(name: str, samples: int = 10_000, seed: int = 0, episodes: int | None
         episodes: whole episodes of the original; None leaves it to the reference, by what they cost there.
 
     Raises:
-        InputError: the environment has no reference, `samples` is not positive, or the reference is not
-            installed.
+        InputError: the environment has no reference, `samples` or `episodes` is not positive, or the reference
+            is not installed.
     """
     if name not in _REFERENCES:
         raise unknown("environment with a reference implementation", name, _REFERENCES)
@@ -184,8 +184,7 @@ def markdown(reports: Sequence[ParityReport]) -> str:
             f"## {report.name}",
             "",
             f"`jaxrl parity {report.name}{episodes}`, against {report.reference}, {report.samples:,} samples, seed"
-            f" {report.seed}:"
-            f" {verdict}.",
+            f" {report.seed}: {verdict}.",
             "",
             *_markdown_table(table(report)),
         ]

@@ -56,13 +56,14 @@ STUDY = '''"""A study of nothing.
 What there is to say about it.
 """
 import numpy as np
-from jaxrl.reproduce import Line, Outcome, Panel
+from jaxrl.reproduce import Line, Map, Outcome, Panel
 
 def run(quick):
     n = 5 if quick else 50
     values = 10 + np.linspace(-0.1, 0.1, n)
     line = Line("ours", np.arange(3), np.stack([values] * 3, 1))
-    return Outcome({"X1": values}, [Panel("t", "x", "y", [line], ["X1"])], {"runs": n})
+    grid = Map("m", np.eye(2), np.array([[0, 1], [0, -1]]), ((1, 0), (0, 1)))
+    return Outcome({"X1": values}, [Panel("t", "x", "y", [line], ["X1"]), grid], {"runs": n})
 '''
 ENTRY = '[[reference]]\nid="X1"\nstudy="mine"\nclaim="c"\nvalue=10.0\ntolerance=0.5\nsource="s"\nseen="text"\n'
 
