@@ -69,6 +69,25 @@ def test_gradients_of_a_convolution(size, kernel, stride):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("height", "width", "channels", "size"), [(10, 10, 4, 3), (5, 7, 3, 2), (4, 4, 1, 4)])
+def test_a_convolution_as_a_product(height, width, channels, size):
+    x = jax.random.normal(jax.random.key(0), (6, height, width, channels))
+    kernel = jax.random.normal(jax.random.key(1), (size, size, channels, 5))
+    ours, theirs = (
+        jax.value_and_grad(lambda x, w, f=f: jnp.sin(f(x, w)).sum(), (0, 1))(x, kernel)
+        for f in (networks.convolve_as_product, lambda x, w: networks.convolve(x, w, 1))
+    )
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_minatar_is_convolved_by_products():
+    net = networks.q_network(Box(0, 1, (10, 10, 10)), 3, "minatar_cnn", (16,), "relu")
+    params = jax.eval_shape(net.init, jax.random.key(0))
+    obs = jax.ShapeDtypeStruct((2, 10, 10, 10), jnp.float32)
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(net.apply)(params, obs))
+
+
 @pytest.mark.parametrize("lanes", [None, 3])
 def test_convolutions_in_a_loop_keep_the_order_of_axes_that_is_fast_on_cpu(lanes):
     net = networks.q_network(Box(0, 255, (84, 84, 4), np.uint8), 3, "nature_cnn", (16,), "relu")
