@@ -13,11 +13,12 @@ import argparse
 import gc
 import importlib.util
 import json
+import math
 import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ GYMNAX_NAMES = {"FourRooms-v0": "FourRooms-misc", "SimpleBandit-bsuite": ""}
 
 
 def length(num_envs: int) -> int:
-    """Steps of one compiled call: enough that the call itself costs nothing, few enough to stay in the cache."""
+    """Steps of a rollout, few enough to stay in the cache."""
     return min(1024, max(32, 8192 // num_envs))
 
 
@@ -74,31 +75,37 @@ class Contender:
 
 
 def compiled(advance: Callable[[Any, jax.Array], Any], carry: Any, num_envs: int) -> Contender:
-    """A contender out of a function (carry, key) -> carry that takes `length` steps in `num_envs` environments."""
+    """A contender out of a function (carry, key) -> carry that takes `length` steps in `num_envs` environments.
+
+    One call of the program repeats it often enough that the call itself costs nothing.
+    """
+
+    def repeat(carry: Any, key: jax.Array, times: jax.Array) -> Any:
+        return jax.lax.fori_loop(0, times, lambda i, carry: advance(carry, jax.random.fold_in(key, i)), carry)
+
     start = time.perf_counter()
     # Without donation the loop could not keep its buffers in place across calls.
-    program = jax.jit(advance, donate_argnums=0).lower(carry, jax.random.key(0)).compile()
+    program = jax.jit(repeat, donate_argnums=0).lower(carry, jax.random.key(0), 1).compile()
     seconds = time.perf_counter() - start
-    keys: Iterator[jax.Array] = iter(jax.random.split(jax.random.key(1), 4096))
-    state = {"carry": carry}
+    state = {"carry": carry, "key": jax.random.key(1)}
 
-    def turn() -> None:
-        nonlocal keys
-        key = next(keys, None)
-        if key is None:
-            keys = iter(jax.random.split(jax.random.key(1), 4096))
-            key = next(keys)
-        state["carry"] = jax.block_until_ready(program(state["carry"], key))
+    def turn(times: int) -> float:
+        state["key"], key = jax.random.split(state["key"])
+        start = time.perf_counter()
+        state["carry"] = jax.block_until_ready(program(state["carry"], key, times))
+        return time.perf_counter() - start
 
-    turn()
-    return Contender(turn, length(num_envs) * num_envs, seconds)
+    turn(1)
+    times = math.ceil(SECONDS / 4 / turn(1))
+    return Contender(lambda: turn(times), times * length(num_envs) * num_envs, seconds)
 
 
 def random_actions(space: spaces.Space, key: jax.Array, num_envs: int) -> Any:
     """Uniform actions for a batch, one call of the generator where that is possible: the same for us and for gymnax."""
-    if isinstance(space, spaces.Discrete):  # sixteen bits each: the draw of actions is not what is compared
-        words = jax.random.bits(key, (num_envs,), "uint16").astype(jnp.uint32)
-        return ((words * space.n) >> 16).astype(jnp.int32)
+    if isinstance(space, spaces.Discrete):  # as randint, without its division
+        return (((jax.random.bits(key, (num_envs,)) >> 16) * space.n) >> 16).astype(jnp.int32)
+    if isinstance(space, spaces.Box) and np.isfinite([space.lower, space.upper]).all():
+        return jax.random.uniform(key, (num_envs, *space.shape), space.dtype, space.lower, space.upper)
     return jax.vmap(lambda k: spaces.sample(space, k))(jax.random.split(key, num_envs))
 
 

@@ -78,6 +78,13 @@ class Env(Generic[StateT, ParamsT]):
         """Advances one step from `state` under `action` (unbatched)."""
         raise NotImplementedError
 
+    def as_observation(self, state: StateT, params: ParamsT) -> Any:
+        """Returns the observation of `state` where that is little work; None (the default): it is not, or needs more.
+
+        Where episodes end, `envs.episode` then chooses between states alone, and observes what it has chosen.
+        """
+        del state, params
+
     def render(self, state: StateT, params: ParamsT) -> np.ndarray:
         """Returns a picture of `state`, uint8[H, W, 3]. Runs on the host; needs no display."""
         raise NotImplementedError

@@ -90,15 +90,18 @@ def step(
         count=ended.astype(jnp.int32),
     )
 
-    carried = (out.obs, out.state)
     if starts is None:
+        carried = (out.obs, out.state)
         obs, state = jax.lax.cond(
             _anywhere(ended),
             lambda: select(ended, initial(env, params, key_start, num_envs), carried),
             lambda: carried,
         )
     else:
-        obs, state = select(ended, starts, carried)
+        state = select(ended, starts[1], out.state)
+        obs = jax.vmap(env.as_observation, in_axes=(0, None))(state, params)
+        if obs is None:
+            obs = select(ended, starts[0], out.obs)
     following = EpisodeState(obs, state, jnp.where(ended, 0, t), jnp.where(ended, 0.0, episode_return))
     return following, TimeStep(out.reward, out.terminated, truncated, out.obs, stats, out.info)
 

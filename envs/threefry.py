@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import custom_vmap
 from jax.extend.random import define_prng_impl
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -33,12 +34,25 @@ def _cipher(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.
 
 def _words(key: jax.Array, num: int) -> jax.Array:
     """The first `num` words u32[num] of a key. The concatenation also keeps XLA from fusing, and so repeating, this."""
-    blocks = -(-num // 2)
-    first = jnp.arange(blocks, dtype=jnp.uint32)
-    second = jnp.arange(blocks, 2 * blocks, dtype=jnp.uint32)
-    if num % 2:
-        second = second.at[-1].set(0)
-    return jnp.concatenate(_cipher(key, first, second))[:num]
+
+    def draw(key: jax.Array) -> jax.Array:  # u32[2, ...] -> u32[num, ...]
+        blocks = -(-num // 2)
+        first, second = jnp.arange(2 * blocks, dtype=jnp.uint32).reshape(2, blocks, *[1] * (key.ndim - 1))
+        if num % 2:
+            second = second.at[-1].set(0)
+        return jnp.concatenate(jnp.broadcast_arrays(*_cipher(key, first, second)))[:num]
+
+    @custom_vmap
+    def words(key: jax.Array) -> jax.Array:
+        return draw(key)
+
+    @words.def_vmap
+    def words_of_keys(axis_size: int, in_batched: list[bool], keys: jax.Array) -> tuple[jax.Array, bool]:
+        # Many keys and few words of each lie the other way round in memory, for whole vectors.
+        del in_batched
+        return (draw(keys.T).T if axis_size > num else jax.vmap(draw)(keys)), True
+
+    return words(key)
 
 
 def _seed(seed: jax.Array) -> jax.Array:
@@ -47,7 +61,13 @@ def _seed(seed: jax.Array) -> jax.Array:
 
 
 def _split(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return _words(key, 2 * int(np.prod(shape))).reshape(*shape, 2)
+    num = int(np.prod(shape))
+    if num % 2 or num < 64:
+        return _words(key, 2 * num).reshape(*shape, 2)
+    # The same words, all first words of the new keys before all second ones.
+    first = jnp.arange(0, num, 2, dtype=jnp.uint32)
+    halves = [jnp.concatenate(_cipher(key, counter, counter + np.uint32(num))) for counter in (first, first + 1)]
+    return jnp.stack(halves).T.reshape(*shape, 2)
 
 
 def _random_bits(key: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.Array:

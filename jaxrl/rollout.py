@@ -86,5 +86,7 @@ def initial_memory(policy: Policy, num_envs: int) -> Any:
 
 
 def _start_bytes(env: Env, params: Any) -> int:
-    shapes = jax.eval_shape(env.reset, jax.random.key(0), params)
+    shapes = _, state = jax.eval_shape(env.reset, jax.random.key(0), params)
+    if jax.eval_shape(env.as_observation, state, params) is not None:
+        shapes = state  # all that is kept
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))

@@ -129,6 +129,11 @@ class DeepSea(Env[State, Params]):
         cell = np.arange(self.size)
         return ((cell[:, None] == state.row) & (cell == state.column)).astype(jnp.float32)
 
+    def as_observation(self, state: State, params: Params) -> jax.Array:
+        """Where the diver is."""
+        del params
+        return self._observe(state)
+
     def render(self, state: State, params: Params) -> np.ndarray:
         """The sea from the side, 24 pixels per cell, with the diver; blue cells can be reached, the corner shines."""
         del params

@@ -96,6 +96,11 @@ class CartPole(Env[State, Params]):
         terminated = (jnp.abs(new.x) > params.x_limit) | (jnp.abs(new.theta) > params.theta_limit)
         return Step(jnp.stack(new), new, jnp.float32(1.0), terminated, {})
 
+    def as_observation(self, state: State, params: Params) -> jax.Array:
+        """The four coordinates."""
+        del params
+        return jnp.stack(state)
+
     def render(self, state: State, params: Params) -> np.ndarray:
         """Side view of the rail: 400 × 600 pixels."""
         canvas = Canvas(height=400, width=600)

@@ -78,6 +78,11 @@ class MountainCar(Env[State, Params]):
         new, arrived = drive(state, (jnp.asarray(action, jnp.int32) - 1) * params.force, params)
         return Step(jnp.stack(new), new, jnp.float32(-1.0), arrived, {})
 
+    def as_observation(self, state: State, params: Params) -> jax.Array:
+        """Position and velocity."""
+        del params
+        return jnp.stack(state)
+
     def render(self, state: State, params: Params) -> np.ndarray:
         """Side view of the valley: 400 × 600 pixels."""
         return draw(state, params)

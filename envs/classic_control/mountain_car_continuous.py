@@ -58,6 +58,11 @@ class MountainCarContinuous(Env[State, Params]):
         reward = jnp.where(arrived, 100.0, 0.0) - 0.1 * jnp.square(throttle)
         return Step(jnp.stack(new), new, reward.astype(jnp.float32), arrived, {})
 
+    def as_observation(self, state: State, params: Params) -> jax.Array:
+        """Position and velocity."""
+        del params
+        return jnp.stack(state)
+
     def render(self, state: State, params: Params) -> np.ndarray:
         """Side view of the valley: 400 × 600 pixels."""
         return draw(state, params)

@@ -100,6 +100,11 @@ class Pendulum(Env[State, Params]):
         new = State(state.theta + theta_dot * params.dt, theta_dot)
         return Step(observe(new), new, -cost, jnp.zeros((), jnp.bool_), {})
 
+    def as_observation(self, state: State, params: Params) -> jax.Array:
+        """Cosine, sine and angular velocity."""
+        del params
+        return observe(state)
+
     def render(self, state: State, params: Params) -> np.ndarray:
         """Side view, the hinge in the middle: 500 × 500 pixels, 2.2 rod lengths from the middle to an edge."""
         canvas = Canvas(height=500, width=500)

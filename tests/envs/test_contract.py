@@ -186,6 +186,20 @@ def test_shapes_and_dtypes(made):
     assert isinstance(step.info, dict)
 
 
+def test_an_observation_made_of_the_state_is_that_of_reset_and_step(case):
+    arrange = jax.vmap(jax.vmap(case.env.as_observation, (0, None)), (0, None))
+    obs, state = case.starts
+    made = arrange(state, case.params)
+    if made is None:
+        pytest.skip("observations are not made of states alone")
+    assert_close(made, obs)
+    goes_on = ~(case.step.terminated | case.step.truncated)
+    after = arrange(case.after.state, case.params)
+    np.testing.assert_allclose(
+        np.asarray(after)[goes_on], np.asarray(case.step.next_obs)[goes_on], rtol=1e-5, atol=1e-6
+    )
+
+
 def test_params_can_be_vmapped(made):
     """Shapes do not depend on params, and no Python branch reads them."""
     obs, state, step = abstract(made)
