@@ -67,9 +67,35 @@ def orthogonal(scale: float = 1.0) -> Callable[..., jax.Array]:
     return init
 
 
+@jax.custom_jvp
+def multiply(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """f32[..., n] times f32[n, m], with a gradient by the kernel that is fast on CPU.
+
+    That gradient is xᵀg. XLA's CPU backend runs a product whose left side is transposed by its slower kernel (34
+    against 13 µs for [64, 128] · [128, 64], jaxlib 0.10.2), so x is transposed beforehand; the barrier keeps XLA from
+    folding the transposition back into the product.
+    """
+    return x @ kernel
+
+
+@multiply.defjvp
+def _multiply_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (x, kernel), (dx, dkernel) = primals, tangents
+    transposed = jax.lax.optimization_barrier(x.reshape(-1, x.shape[-1]).T)
+    return x @ kernel, dx @ kernel + (transposed.T @ dkernel).reshape(*x.shape[:-1], -1)
+
+
 def dense(features: int, scale: float = 2.0**0.5, name: str | None = None) -> nn.Dense:
     """A dense layer with orthogonal weights and zero biases."""
-    return nn.Dense(features, kernel_init=orthogonal(scale), bias_init=nn.initializers.zeros, name=name)
+    return nn.Dense(
+        features,
+        kernel_init=orthogonal(scale),
+        bias_init=nn.initializers.zeros,
+        name=name,
+        dot_general=lambda x, kernel, *_, **__: multiply(x, kernel),
+    )
 
 
 class MLP(nn.Module):

@@ -49,6 +49,30 @@ def test_leading_axes(space, kind):
         assert jax.eval_shape(net.apply, params, obs).shape == (*batch, 3)
 
 
+def test_a_product_has_the_derivatives_of_a_product():
+    """Forward and reverse, first and second, also under vmap and with more than one leading axis."""
+    x = jax.random.normal(jax.random.key(0), (2, 5, 3))
+    kernel = jax.random.normal(jax.random.key(1), (3, 4))
+    direction = (jnp.cos(x), jnp.sin(kernel))
+
+    def derivatives(product):
+        def f(x, kernel):
+            return jnp.sin(product(x, kernel)).sum()
+
+        gradient = jax.grad(f, (0, 1))
+        return (
+            f(x, kernel),
+            gradient(x, kernel),
+            jax.jvp(gradient, (x, kernel), direction),
+            jax.grad(lambda *xs: sum(jnp.square(g).sum() for g in gradient(*xs)), (0, 1))(x, kernel),
+            jax.vmap(gradient, (0, None))(x, kernel),
+        )
+
+    ours, theirs = (jax.tree.leaves(jax.jit(derivatives, static_argnums=0)(f)) for f in (networks.multiply, jnp.matmul))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("size", "kernel", "stride"), [((9, 9), 3, 1), ((11, 13), 4, 3), ((12, 8), 4, 2), ((7, 9), 2, 3)]
 )
