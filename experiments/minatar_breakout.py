@@ -2,8 +2,8 @@
 
 One convolution of sixteen 3 × 3 filters and a dense layer of 128, as in MinAtar's own experiments (Young & Tian 2019).
 Those run for 5 million frames with an update of 32 transitions after each, and DQN has a return of about 9 after one
-million (read off their figure). What is affordable on two cores is less: 120,000 frames with an update for every four
-for the agents that replay, 600,000 frames for those that do not. The curves end where ours end.
+million (read off their figure). What is affordable on two cores is less: 100,000 frames with an update for every four
+for the agents that replay, 500,000 frames for those that do not. The curves end where ours end.
 
 The game has no time limit; episodes are cut, not ended, after 1,000 frames, as gymnax does.
 
@@ -49,7 +49,7 @@ def run(quick: bool) -> Outcome:
     seeds = range(2 if quick else 3)
     env, params = envs.make("Breakout-MinAtar", max_steps=1_000)
     panels, settings = [], {}
-    for title, agents, steps in (("with replay", REPLAYING, 120_000), ("on-policy, PQN", ON_POLICY, 600_000)):
+    for title, agents, steps in (("with replay", REPLAYING, 100_000), ("on-policy, PQN", ON_POLICY, 500_000)):
         lines = []
         for label, (module, config, hp) in agents.items():
             agent = module.make(env, config)

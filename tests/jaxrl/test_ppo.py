@@ -301,4 +301,4 @@ def test_optimizer_clips_the_global_norm():
     clip, _ = optax.clip_by_global_norm(1.0).update(grads, optax.EmptyState())
     np.testing.assert_allclose(clip["actor"], [0.6, 0.0])
     _, state = optimizer.update(grads, optimizer.init(params))
-    np.testing.assert_allclose(state[1][0].mu["critic"], [0.0, 0.08], rtol=1e-6)  # (1 − 0.9) · 0.8
+    np.testing.assert_allclose(state[1][0].mu, [0.06, 0.0, 0.0, 0.08], rtol=1e-6)  # (1 − 0.9) · 0.6 and 0.8
