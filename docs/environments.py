@@ -35,6 +35,7 @@ TITLES = {
     "classic_control": "Classic control",
     "toy_text": "Toy text and the textbooks' small problems",
     "gridworld": "Grid worlds and navigation",
+    "goals": "Goals",
     "bsuite": "Behaviour suite",
     "minatar": "MinAtar",
     "box2d": "Box2D",

@@ -88,3 +88,19 @@ class Env(Generic[StateT, ParamsT]):
     def render(self, state: StateT, params: ParamsT) -> np.ndarray:
         """Returns a picture of `state`, uint8[H, W, 3]. Runs on the host; needs no display."""
         raise NotImplementedError
+
+
+ACHIEVED, DESIRED = "achieved_goal", "desired_goal"  # as in Gymnasium-Robotics
+
+
+@dataclass(frozen=True)
+class GoalEnv(Env[StateT, ParamsT]):
+    """An environment whose observations are a dict with "achieved_goal" and "desired_goal", beside what else is seen.
+
+    Reward and end of a step are what `judge` says of the goals in its observation; so the same step can be judged by
+    another goal, which is what hindsight needs (`jaxrl.hindsight`).
+    """
+
+    def judge(self, achieved_goal: Any, desired_goal: Any, params: ParamsT) -> tuple[jax.Array, jax.Array]:
+        """Returns (reward f32[], terminated bool[]) of a step that achieved the one and desired the other."""
+        raise NotImplementedError

@@ -41,6 +41,7 @@ register("ShortcutMaze-v0", "envs.toy_text.maze:ShortcutMaze")
 register("MaximizationBias-v0", "envs.toy_text.maximization_bias:MaximizationBias")
 register("ShortCorridor-v0", "envs.toy_text.short_corridor:ShortCorridor")
 register("ThreeState-v0", "envs.toy_text.three_state:ThreeState")
+register("BitFlipping-v0", "envs.goals.bit_flipping:BitFlipping")
 register("Bandit-10", "envs.toy_text.bandit:Bandit")
 register("ContextualBandit-v0", "envs.toy_text.bandit:Bandit", contexts=5)
 for n in (5, 6, 8, 16):

@@ -3,7 +3,8 @@
 DDPG, TD3, SAC and TQC learn for 20,000 steps with an update for every step, as in Stable-Baselines3's zoo, whose values
 are of one run each, evaluated for 750 episodes; CrossQ for 10,000. Their networks have two layers of 64 units where the
 zoo has 400-300 or 256-256. A good controller, found by dynamic programming on a fine grid, gets −140.4; per-episode
-returns spread by 90, so the evaluations are of 256 episodes.
+returns spread by 90, so the evaluations are of 256 episodes. Our SAC ends nearer to that optimum than its published
+run, by more than the tolerance: no match, and no worse.
 """
 
 from typing import Any

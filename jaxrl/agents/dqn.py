@@ -11,6 +11,8 @@ The target parameters θ⁻ are copied every `target_period` updates (`target_ra
     prioritized   transitions are drawn by their TD errors (Schaul et al. 2016, arXiv:1511.05952)
     munchausen    a softmax policy whose scaled log-probability joins the reward (Vieillard et al. 2020,
                   arXiv:2007.14430)
+    hindsight     every step is stored again under goals that were met later (Andrychowicz et al. 2017,
+                  arXiv:1707.01495; `jaxrl.hindsight`)
     exploration   ε-greedy; softmax: actions with probabilities ∝ exp(Q / temperature); noisy: the dense layers have
                   noise of learnt size, of which evaluation uses the mean (Fortunato et al. 2018, arXiv:1706.10295)
 
@@ -29,7 +31,7 @@ from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
-from jaxrl import exploration, losses, n_step, networks, replay
+from jaxrl import exploration, hindsight, losses, n_step, networks, replay
 from jaxrl.actions import require_discrete
 from jaxrl.rollout import example, rollout
 from jaxrl.types import Agent, Metrics, Policy, Transition
@@ -61,6 +63,9 @@ class Config:
     """Prioritised replay."""
     munchausen: bool = False
     """Munchausen targets; not with `double`, which has no part in them, and for one step alone."""
+    hindsight: int = 0
+    """Goals met later in the episode under which every step is stored as well; for environments with goals, one-step
+    targets, and rollouts about as long as an episode."""
     exploration: Literal["epsilon_greedy", "softmax", "noisy"] = "epsilon_greedy"
     """How the policy that acts departs from the greedy one; hp.epsilon and hp.temperature are of the first two."""
     huber: bool = False
@@ -211,6 +216,9 @@ def make(env: Env, config: Config = Config()) -> Agent:
     num_envs, num_actions = config.num_envs, require_discrete("dqn", env.action_space).n
     if config.munchausen and (config.double or config.n_step > 1):
         raise InputError(f"munchausen goes with neither double={config.double} nor n_step={config.n_step} above 1.")
+    goals = hindsight.require_goals("dqn", env) if config.hindsight else None
+    if goals and config.n_step > 1:
+        raise InputError(f"hindsight judges single steps: n_step={config.n_step} must be 1.")
     rounds = replay.warmup_rounds(config.warmup_steps, num_envs, config.batch_size, config.replay_capacity)
     # The last n − 1 steps of the warm-up complete no transition yet.
     warmup_length = rounds + config.n_step - 1
@@ -245,9 +253,14 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return jax.random.randint(key, (num_envs,), 0, num_actions), memory, ()
 
     def collect(state: State, policy: Policy, key: jax.Array, length: int) -> tuple[State, episode.EpisodeStats]:
+        key, key_goals = jax.random.split(key) if goals else (key, key)
         out = rollout(env, state.env_params, policy, state.episode, (), key, length)
         window, transitions = n_step.extend(state.window, out.transitions, state.hp.gamma, config.n_step)
         rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), transitions)
+        if goals:
+            again = hindsight.relabel(goals, state.env_params, transitions, key_goals, config.hindsight)
+            more = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), again)
+            rows = jax.tree.map(lambda *parts: jnp.concatenate(parts), rows, more)
         following = state._replace(
             episode=out.episode,
             window=window,

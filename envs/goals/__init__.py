@@ -1,0 +1,1 @@
+"""Environments with a goal in the observation (`envs.base.GoalEnv`)."""
