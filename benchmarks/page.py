@@ -120,6 +120,51 @@ def startup() -> list[str]:
     return lines
 
 
+def operations() -> list[str]:
+    """Where the time of training goes."""
+    results = load("operations")
+    if results is None:
+        return []
+    lines = [
+        "## Where the time of training goes",
+        "",
+        f"{where(results)}; a product of 1,024 × 1,024 matrices reaches {results['peak_gflop_per_second']:g} GFLOP/s "
+        "in the same process. One seed on one core; products are multiplications of matrices, all else is other. The "
+        "profiler's own time is in the shares, not in the steps per second.",
+        "",
+    ]
+    rows = []
+    for name, figures in results["cases"].items():
+        total = figures["product_microseconds"] + figures["other_microseconds"]
+        largest = ", ".join(
+            f"{op['name']} {op['microseconds'] / total:.0%}" + (" (product)" if op["product"] else "")
+            for op in figures["largest"][:5]
+        )
+        rows.append(
+            [
+                CASES[name].title,
+                count(figures["env_steps"] / figures["seconds"]),
+                count(figures["product_flop_per_step"]),
+                f"{figures['gflop_per_second']:g}",
+                f"{figures['product_microseconds'] / total:.0%}",
+                f"{figures['product_gflop_per_second']:g}",
+                f"{figures['operations_per_iteration']:,.0f}",
+                largest,
+            ]
+        )
+    head = [
+        "case",
+        "env-steps/s",
+        "FLOP of products a step",
+        "GFLOP/s overall",
+        "share of products in the time",
+        "GFLOP/s within products",
+        "operations an iteration",
+        "largest operations",
+    ]
+    return lines + table(head, rows)
+
+
 def replay() -> list[str]:
     """Uniform and prioritised draws."""
     results = load("replay")
@@ -167,7 +212,7 @@ def stepping() -> list[str]:
 
 def main() -> None:
     """Writes the page."""
-    PAGE.write_text("\n".join([HEAD, *training(), *stepping(), *replay(), *startup()]).rstrip() + "\n")
+    PAGE.write_text("\n".join([HEAD, *training(), *operations(), *stepping(), *replay(), *startup()]).rstrip() + "\n")
 
 
 if __name__ == "__main__":

@@ -502,7 +502,7 @@ def reproduce(options: ReproduceOptions) -> None:
 class BenchOptions:
     """Measure speeds beside the peers that are installed (extra `bench`); results go to benchmarks/results/."""
 
-    suites: tyro.conf.Positional[tuple[Literal["stepping", "training", "startup", "replay"], ...]] = ()
+    suites: tyro.conf.Positional[tuple[Literal["stepping", "training", "startup", "replay", "operations"], ...]] = ()
     """Which; all of them unless given."""
     page: bool = False
     """Only make docs/performance.md anew from the results that are there."""
@@ -517,7 +517,7 @@ def bench(options: BenchOptions) -> None:
     checkout = Path(jaxrl.__file__).parents[1]
     if not (checkout / "benchmarks" / "page.py").exists():
         raise InputError("no benchmarks/ beside the package: `jaxrl bench` needs a checkout of the repository.")
-    suites = () if options.page else options.suites or ("stepping", "training", "startup", "replay")
+    suites = () if options.page else options.suites or ("stepping", "training", "startup", "replay", "operations")
     for name in (*suites, "page"):
         print(f"{name} …", flush=True)
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=checkout, check=True)

@@ -2,7 +2,11 @@
 
 import dataclasses
 
-from benchmarks import page
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import operations, page
 from benchmarks.cases import CASES
 from jaxrl import agents
 
@@ -24,6 +28,18 @@ def test_numbers_are_written_short() -> None:
 
 
 def test_the_page_is_made_of_what_was_measured() -> None:
-    text = "\n".join([page.HEAD, *page.training(), *page.stepping(), *page.replay(), *page.startup()])
+    text = "\n".join(
+        [page.HEAD, *page.training(), *page.operations(), *page.stepping(), *page.replay(), *page.startup()]
+    )
     assert "Random stepping" in text
     assert page.PAGE.read_text() == text.rstrip() + "\n"
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_floating_point_operations_of_products_are_counted(lanes: int) -> None:
+    def two(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.tanh(x @ a) @ b
+
+    shapes = [jax.ShapeDtypeStruct((lanes, *shape), jnp.float32) for shape in ((32, 8), (8, 16), (16, 4))]
+    program = jax.jit(jax.vmap(two)).lower(*shapes).compile().as_text()
+    assert sum(operations.products(program or "").values()) == pytest.approx(lanes * 2 * (32 * 8 * 16 + 32 * 16 * 4))

@@ -1,0 +1,159 @@
+"""Where the time of training goes: every operation of a compiled training step, timed by XLA's own profiler.
+
+    python -m benchmarks.operations [--cases ppo-cartpole-1 …] [--out FILE]
+
+One seed of a training case, on one core, so that the times of the operations add up. Products are
+told apart from everything else, and how many floating-point operations they did in their time is set beside what a
+large product reaches in the same process. Profiling itself makes short operations look longer.
+"""
+
+import argparse
+import collections
+import glob
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import envs
+from benchmarks.cases import CASES
+from benchmarks.machine import machine
+from jaxrl import agents
+
+RESULTS = Path(__file__).parent / "results" / "operations.json"
+DEFAULT = ("ppo-cartpole-1", "dqn-cartpole-1", "sac-pendulum-1", "ppo-breakout-1")
+SHOWN = 12  # operations of each case
+_DEFINITION = re.compile(r"^\s*(?:ROOT )?%([\w.\-]+) = \(?\w+\[([\d,]*)\]\S* ([\w\-]+)\((.*)", re.M)
+
+
+def numbers(text: str) -> list[int]:
+    """The sizes in a shape, 3,4 -> [3, 4]."""
+    return [int(n) for n in text.split(",") if n]
+
+
+def products(program: str) -> dict[str, float]:
+    """Floating-point operations of every matrix product in a compiled program, by the operation's name.
+
+    A product of [m, k] and [k, n] has 2 m k n of them, twice the root of the three sizes multiplied; a batch of b
+    such products has b times as many.
+    """
+    shapes = {name: numbers(shape) for name, shape, _, _ in _DEFINITION.findall(program)}
+
+    def of_dot(shape: str, rest: str) -> float:
+        operands = [shapes[operand] for operand in re.findall(r"%([\w.\-]+)", rest.split(")")[0])]
+        batch = re.search(r"lhs_batch_dims=\{(\d+)\}", rest)
+        many = operands[0][int(batch[1])] if batch else 1
+        sizes = [math.prod(dims) / many for dims in (*operands, numbers(shape))]
+        return 2 * math.sqrt(math.prod(sizes)) * many
+
+    found, fused = {}, {}
+    for computation, body in re.findall(r"^(?:ENTRY )?%([\w.\-]+) \(.*?\{\n(.*?)^\}", program, re.M | re.S):
+        dots = {name: of_dot(shape, rest) for name, shape, kind, rest in _DEFINITION.findall(body) if kind == "dot"}
+        if "fused" in computation:
+            fused[computation] = sum(dots.values())
+        else:
+            found |= dots
+    for name, _, kind, rest in _DEFINITION.findall(program):
+        called = re.search(r"calls=%([\w.\-]+)", rest)
+        if kind == "fusion" and called and fused.get(called[1]):
+            found[name] = fused[called[1]]
+    return found
+
+
+def traced(run: Any) -> dict[str, tuple[float, int]]:
+    """(microseconds, calls) of every operation while `run` runs, by name."""
+    total: dict[str, float] = collections.defaultdict(float)
+    calls: dict[str, int] = collections.Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            jax.block_until_ready(run())
+        (path,) = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
+        for plane in jax.profiler.ProfileData.from_file(path).planes:
+            for line in plane.lines:
+                if "XLA" in line.name:
+                    for event in line.events:
+                        total[event.name] += event.duration_ns / 1e3
+                        calls[event.name] += 1
+    return {name: (total[name], calls[name]) for name in total}
+
+
+def peak() -> float:
+    """Floating-point operations per second of a product of 1,024 × 1,024 matrices."""
+    a = jnp.ones((1024, 1024))
+    multiply = jax.jit(jnp.matmul).lower(a, a).compile()
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        jax.block_until_ready(multiply(a, a))
+        times.append(time.perf_counter() - start)
+    return 2 * 1024**3 / min(times)
+
+
+def measure(name: str) -> dict[str, Any]:
+    """The figures of one case."""
+    case = CASES[name]
+    module = agents.get(case.agent)
+    env, params = envs.make(case.env)
+    agent = module.make(env, module.Config(**case.config))
+    hp = module.Hyperparams(**case.hp)
+    if hasattr(hp, "total_steps"):
+        hp = hp._replace(total_steps=float(case.env_steps))
+    iterations = max(1, 4_096 // agent.steps_per_iteration)
+    state = jax.jit(agent.init)(jax.random.key(0), hp, params)
+    train = jax.jit(lambda state: jax.lax.scan(lambda s, _: (agent.step(s)[0], None), state, length=iterations)[0])
+    compiled = train.lower(state).compile()
+    state = jax.block_until_ready(compiled(state))
+    plain = []
+    for _ in range(5):
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(state))
+        plain.append(time.perf_counter() - start)
+    events = traced(lambda: compiled(state))
+    flops = products(compiled.as_text() or "")
+    steps = iterations * agent.steps_per_iteration
+    loops = ("while", "call", "conditional", "ThunkExecutor")  # they contain the others
+    own = {op: figures for op, figures in events.items() if not op.startswith(loops)}
+    counted = {op: flops[op] * calls for op, (_, calls) in own.items() if op in flops}
+    spent = sum(own[op][0] for op in counted)
+    largest = sorted(own.items(), key=lambda item: -item[1][0])[:SHOWN]
+    return {
+        "env_steps": steps,
+        "seconds": min(plain),
+        "operations_per_iteration": round(sum(calls for _, calls in own.values()) / iterations, 1),
+        "product_flop_per_step": round(sum(counted.values()) / steps),
+        "product_microseconds": round(spent, 1),
+        "other_microseconds": round(sum(us for us, _ in own.values()) - spent, 1),
+        "product_gflop_per_second": round(sum(counted.values()) / spent / 1e3, 1) if spent else 0.0,
+        "gflop_per_second": round(sum(counted.values()) / min(plain) / 1e9, 1),
+        "largest": [
+            {"name": op, "product": op in flops, "microseconds": round(us, 1), "calls": calls}
+            for op, (us, calls) in largest
+        ],
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Profiles, and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="*", default=DEFAULT, choices=list(CASES))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    if hasattr(os, "sched_setaffinity"):  # before the first use of a device, whose threads inherit it
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    results: dict[str, Any] = {"machine": machine(), "peak_gflop_per_second": round(peak() / 1e9, 1), "cases": {}}
+    for name in options.cases:
+        print(name, "…", file=sys.stderr, flush=True)
+        results["cases"][name] = measure(name)
+    options.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
