@@ -182,6 +182,7 @@ class EnumerateObservation(Wrapper):
     """
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for part in _parts(self.env.observation_space):
             if not isinstance(part, Discrete):
                 raise InputError(f"EnumerateObservation needs Discrete observations; one part is {part}.")

@@ -717,6 +717,7 @@ def test_observations_are_numbered() -> None:
     env, params = envs.make("Blackjack-v1")
     numbered = EnumerateObservation(env)
     assert numbered.observation_space.n == 32 * 11 * 2
+    assert EnumerateObservation(env.replace(max_steps=9)).max_steps == 9
     key = jax.random.key(0)
     (total, card, ace), _ = env.reset(key, params)
     obs, state = numbered.reset(key, params)
