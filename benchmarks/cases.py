@@ -98,6 +98,9 @@ def _dqn_cartpole(num_seeds: int, env_steps: int) -> Case:
 
 def _continuous(agent: str, num_seeds: int, batch: int, hidden: int) -> Case:
     updates = {"num_updates": 1} if agent == "sac" else {"num_updates": 2}
+    rejax_networks: dict[str, Any] = {"agent_kwargs": {"activation": "relu", "hidden_layer_sizes": (hidden, hidden)}}
+    if agent == "td3":  # always two layers of 64
+        rejax_networks = {"actor_kwargs": {"activation": "relu"}, "critic_kwargs": {"activation": "relu"}}
     return Case(
         title=f"{agent.upper()}, Pendulum-v1, {num_seeds} seed{'s' if num_seeds > 1 else ''}",
         agent=agent,
@@ -121,7 +124,7 @@ def _continuous(agent: str, num_seeds: int, batch: int, hidden: int) -> Case:
             "batch_size": batch,
             "learning_rate": 1e-3,
             "polyak": 0.995,
-            "agent_kwargs": {"activation": "relu", "hidden_layer_sizes": (hidden, hidden)},
+            **rejax_networks,
         },
         sb3={"algorithm": agent.upper(), "learning_starts": 1_000, "batch_size": batch, "learning_rate": 1e-3},
         sb3_steps=2_000,
