@@ -216,6 +216,8 @@ def make(env: Env, config: Config = Config()) -> Agent:
     num_envs, num_actions = config.num_envs, require_discrete("dqn", env.action_space).n
     if config.munchausen and (config.double or config.n_step > 1):
         raise InputError(f"munchausen goes with neither double={config.double} nor n_step={config.n_step} above 1.")
+    if config.hindsight < 0:
+        raise InputError(f"hindsight={config.hindsight} must be at least 0.")
     goals = hindsight.require_goals("dqn", env) if config.hindsight else None
     if goals and config.n_step > 1:
         raise InputError(f"hindsight judges single steps: n_step={config.n_step} must be 1.")

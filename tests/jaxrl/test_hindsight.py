@@ -89,6 +89,7 @@ def test_dqn_stores_every_step_once_more_for_each_goal():
     [
         ("CartPole-v1", {"hindsight": 4}, "hindsight needs an environment with goals"),
         ("BitFlipping-v0", {"hindsight": 4, "n_step": 2}, "n_step=2 must be 1"),
+        ("BitFlipping-v0", {"hindsight": -1}, "hindsight=-1 must be at least 0"),
     ],
 )
 def test_what_hindsight_cannot_do(name, options, message):
