@@ -267,7 +267,8 @@ def draw(outcome: Outcome, published: Mapping[str, Reference], path: Path, title
             colour = plotting.COLOURS[i % len(plotting.COLOURS)]
             runs = np.asarray(line.y, np.float64)
             mean = runs.mean(0)
-            axes.plot(line.x, mean, color=colour, linewidth=1.8, label=line.label, zorder=3)
+            style = plotting.STYLES[i // len(plotting.COLOURS) % len(plotting.STYLES)]
+            axes.plot(line.x, mean, style, color=colour, linewidth=1.8, label=line.label, zorder=3)
             if len(runs) > 1:
                 error = 1.96 * runs.std(0, ddof=1) / math.sqrt(len(runs))
                 axes.fill_between(line.x, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
@@ -297,7 +298,7 @@ def draw(outcome: Outcome, published: Mapping[str, Reference], path: Path, title
         axes.grid(color="#e5e5e5", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
         if panel.lines:
-            axes.legend(frameon=False, fontsize=8.5)
+            axes.legend(framealpha=0.8, edgecolor="none", fontsize=8.5)
     figure.savefig(path, dpi=110)
 
 
