@@ -24,8 +24,9 @@ import optax
 
 from envs import episode, threefry
 from envs.base import Env
-from envs.spaces import Space
-from jaxrl import exploration, losses, networks, policies, returns
+from envs.errors import InputError
+from envs.spaces import Box, Space
+from jaxrl import exploration, losses, networks, normalize, policies, returns
 from jaxrl.rollout import rollout
 from jaxrl.types import Agent, Metrics, Policy, Transition
 
@@ -52,6 +53,12 @@ class Config:
     """Give the advantages of every update mean 0 and standard deviation 1."""
     anneal_learning_rate: bool = True
     """Let the learning rate fall linearly to 0 over hp.total_steps."""
+    epsilon_in_root: bool = True
+    """Add RMSProp's ε = 1e-5 under the root, as in the paper, or to the root, as in PyTorch: a far smaller floor."""
+    normalize_obs: bool = False
+    """Give observations mean 0 and standard deviation 1, by running statistics of the run."""
+    normalize_reward: bool = False
+    """Divide rewards by the running standard deviation of the discounted return."""
 
 
 class Hyperparams(NamedTuple):
@@ -88,6 +95,8 @@ class State(NamedTuple):
     env_params: Any
     learner: Learner
     episode: episode.EpisodeState  # [num_envs]
+    obs_moments: Any  # normalize.Moments, or () when observations are not normalised
+    return_scale: Any  # normalize.ReturnScale, or ()
     iteration: jax.Array  # i32[]
 
 
@@ -97,9 +106,9 @@ def build(config: Config, observation_space: Space, action_space: Space) -> poli
     return policies.build("a2c", observation_space, action_space, *shape, config.shared_torso, config.squash)
 
 
-def optimizer(hp: Hyperparams) -> optax.GradientTransformation:
+def optimizer(hp: Hyperparams, epsilon_in_root: bool = True) -> optax.GradientTransformation:
     """RMSProp behind a clip of the global gradient norm; ε inside the root keeps first steps from being huge."""
-    rmsprop = optax.rmsprop(hp.learning_rate, decay=0.99, eps=1e-5, eps_in_sqrt=True)
+    rmsprop = optax.rmsprop(hp.learning_rate, decay=0.99, eps=1e-5, eps_in_sqrt=epsilon_in_root)
     return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), rmsprop)
 
 
@@ -146,7 +155,7 @@ def update(
         return total, {"loss": total, "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
 
     grads, scalars = jax.grad(loss, has_aux=True)(learner.params)
-    updates, opt_state = optimizer(hp).update(grads, learner.opt_state)
+    updates, opt_state = optimizer(hp, config.epsilon_in_root).update(grads, learner.opt_state)
     scalars["grad_norm"] = optax.tree.norm(grads)
     return Learner(optax.apply_updates(learner.params, updates), opt_state), scalars
 
@@ -155,29 +164,60 @@ def make(env: Env, config: Config = Config()) -> Agent:
     """Binds A2C to an environment.
 
     Raises:
-        InputError: spaces that A2C cannot handle.
+        InputError: spaces that A2C cannot handle or normalise.
     """
     steps_per_iteration = config.num_envs * config.rollout_length
-    nets = build(config, env.observation_space, env.action_space)
+    observation_space = env.observation_space
+    box = observation_space if isinstance(observation_space, Box) else None
+    if config.normalize_obs and box is None:
+        raise InputError(f"normalize_obs needs Box observations; the environment has {observation_space}.")
+    nets = build(config, observation_space, env.action_space)
+
+    def normalized(state: State, obs: Any) -> Any:
+        return normalize.normalize(state.obs_moments, obs) if config.normalize_obs else obs
 
     def policy(state: State) -> Policy:
-        return policies.greedy(nets, state.learner.params)
+        return policies.greedy(nets, state.learner.params, lambda obs: normalized(state, obs))
 
     def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
         key, key_learner, key_episode = jax.random.split(key, 3)
-        running = episode.reset(env, env_params, key_episode, config.num_envs)
-        return State(key, hp, env_params, init_learner(nets, hp, key_learner), running, jnp.int32(0))
+        return State(
+            key=key,
+            hp=hp,
+            env_params=env_params,
+            learner=init_learner(nets, hp, key_learner),
+            episode=episode.reset(env, env_params, key_episode, config.num_envs),
+            obs_moments=normalize.init(jnp.zeros(box.shape)) if box and config.normalize_obs else (),
+            return_scale=normalize.init_return_scale(config.num_envs) if config.normalize_reward else (),
+            iteration=jnp.int32(0),
+        )
 
     def step(state: State) -> tuple[State, Metrics]:
         key, key_rollout = threefry.spawn(state.key)
-        acting, hp = policies.sampling(nets, state.learner.params), state.hp
+        acting = policies.sampling(nets, state.learner.params, lambda obs: normalized(state, obs))
         out = rollout(env, state.env_params, acting, state.episode, (), key_rollout, config.rollout_length)
+        batch, obs_moments, return_scale, hp = out.transitions, state.obs_moments, state.return_scale, state.hp
+        if config.normalize_obs:
+            # The update sees what the policy saw; the statistics move afterwards.
+            obs_moments = normalize.update(obs_moments, batch.obs)
+            batch = batch._replace(obs=normalized(state, batch.obs), next_obs=normalized(state, batch.next_obs))
+        if config.normalize_reward:
+            ended = batch.terminated | batch.truncated
+            return_scale, reward = normalize.scale_rewards(return_scale, batch.reward, ended, hp.gamma)
+            batch = batch._replace(reward=reward)
         if config.anneal_learning_rate:
             taken = state.iteration * steps_per_iteration
             rate = exploration.linear(hp.learning_rate, 0.0, exploration.horizon(hp.total_steps), taken)
             hp = hp._replace(learning_rate=rate)
-        learner, scalars = update(config, nets, hp, state.learner, out.transitions)
-        following = state._replace(key=key, learner=learner, episode=out.episode, iteration=state.iteration + 1)
+        learner, scalars = update(config, nets, hp, state.learner, batch)
+        following = state._replace(
+            key=key,
+            learner=learner,
+            episode=out.episode,
+            obs_moments=obs_moments,
+            return_scale=return_scale,
+            iteration=state.iteration + 1,
+        )
         return following, Metrics(out.stats, scalars)
 
     return Agent(init, step, policy, steps_per_iteration, 0, "a2c", env, config)

@@ -25,8 +25,8 @@ from jax.flatten_util import ravel_pytree
 from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
-from envs.spaces import Space
-from jaxrl import losses, minibatches, networks, policies, returns
+from envs.spaces import Box, Space
+from jaxrl import losses, minibatches, networks, normalize, policies, returns
 from jaxrl.rollout import rollout
 from jaxrl.types import Agent, Metrics, Policy, Transition
 
@@ -55,6 +55,10 @@ class Config:
     """After every dense layer."""
     squash: policies.Squash = "clip"
     """How a Gaussian action enters the Box: clipped to it, or through tanh."""
+    normalize_obs: bool = False
+    """Give observations mean 0 and standard deviation 1, by running statistics of the run."""
+    normalize_reward: bool = False
+    """Divide rewards by the running standard deviation of the discounted return."""
 
 
 class Hyperparams(NamedTuple):
@@ -87,6 +91,8 @@ class State(NamedTuple):
     env_params: Any
     learner: Learner
     episode: episode.EpisodeState  # [num_envs]
+    obs_moments: Any  # normalize.Moments, or () when observations are not normalised
+    return_scale: Any  # normalize.ReturnScale, or ()
 
 
 def build(config: Config, observation_space: Space, action_space: Space) -> policies.Networks:
@@ -244,7 +250,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
     """Binds TRPO to an environment.
 
     Raises:
-        InputError: spaces that TRPO cannot handle, or a rollout that does not split into minibatches.
+        InputError: spaces that TRPO cannot handle or normalise, or a rollout that does not split into minibatches.
     """
     steps_per_iteration = config.num_envs * config.rollout_length
     if config.critic_minibatches < 1 or steps_per_iteration % config.critic_minibatches:
@@ -252,21 +258,47 @@ def make(env: Env, config: Config = Config()) -> Agent:
             f"critic_minibatches={config.critic_minibatches} does not divide num_envs · rollout_length = "
             f"{config.num_envs} · {config.rollout_length} = {steps_per_iteration}."
         )
-    nets = build(config, env.observation_space, env.action_space)
+    observation_space = env.observation_space
+    box = observation_space if isinstance(observation_space, Box) else None
+    if config.normalize_obs and box is None:
+        raise InputError(f"normalize_obs needs Box observations; the environment has {observation_space}.")
+    nets = build(config, observation_space, env.action_space)
+
+    def normalized(state: State, obs: Any) -> Any:
+        return normalize.normalize(state.obs_moments, obs) if config.normalize_obs else obs
 
     def policy(state: State) -> Policy:
-        return policies.greedy(nets, state.learner.params)
+        return policies.greedy(nets, state.learner.params, lambda obs: normalized(state, obs))
 
     def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
         key, key_learner, key_episode = jax.random.split(key, 3)
-        running = episode.reset(env, env_params, key_episode, config.num_envs)
-        return State(key, hp, env_params, init_learner(nets, hp, key_learner), running)
+        return State(
+            key=key,
+            hp=hp,
+            env_params=env_params,
+            learner=init_learner(nets, hp, key_learner),
+            episode=episode.reset(env, env_params, key_episode, config.num_envs),
+            obs_moments=normalize.init(jnp.zeros(box.shape)) if box and config.normalize_obs else (),
+            return_scale=normalize.init_return_scale(config.num_envs) if config.normalize_reward else (),
+        )
 
     def step(state: State) -> tuple[State, Metrics]:
         key, key_rollout, key_update = threefry.spawn(state.key, 3)
-        acting = policies.sampling(nets, state.learner.params)
+        acting = policies.sampling(nets, state.learner.params, lambda obs: normalized(state, obs))
         out = rollout(env, state.env_params, acting, state.episode, (), key_rollout, config.rollout_length)
-        learner, scalars = update(config, nets, state.hp, state.learner, out.transitions, key_update)
-        return state._replace(key=key, learner=learner, episode=out.episode), Metrics(out.stats, scalars)
+        batch, obs_moments, return_scale, hp = out.transitions, state.obs_moments, state.return_scale, state.hp
+        if config.normalize_obs:
+            # The update sees what the policy saw; the statistics move afterwards.
+            obs_moments = normalize.update(obs_moments, batch.obs)
+            batch = batch._replace(obs=normalized(state, batch.obs), next_obs=normalized(state, batch.next_obs))
+        if config.normalize_reward:
+            ended = batch.terminated | batch.truncated
+            return_scale, reward = normalize.scale_rewards(return_scale, batch.reward, ended, hp.gamma)
+            batch = batch._replace(reward=reward)
+        learner, scalars = update(config, nets, hp, state.learner, batch, key_update)
+        following = state._replace(
+            key=key, learner=learner, episode=out.episode, obs_moments=obs_moments, return_scale=return_scale
+        )
+        return following, Metrics(out.stats, scalars)
 
     return Agent(init, step, policy, steps_per_iteration, 0, "trpo", env, config)

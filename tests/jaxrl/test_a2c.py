@@ -21,8 +21,9 @@ def batch(steps=5, num_envs=3, seed=0):
     return Transition(obs, action, reward, *map(jnp.asarray, flags), next_obs, {"unit_action": action})
 
 
-def test_update_is_one_step_of_rmsprop_on_the_loss_by_hand():
-    config = a2c.Config(hidden=(4,))
+@pytest.mark.parametrize("epsilon_in_root", [True, False])
+def test_update_is_one_step_of_rmsprop_on_the_loss_by_hand(epsilon_in_root):
+    config = a2c.Config(hidden=(4,), epsilon_in_root=epsilon_in_root)
     hp = a2c.Hyperparams(learning_rate=0.01, gamma=0.9, entropy_coef=0.02, value_coef=0.7, max_grad_norm=1e9)
     nets = a2c.build(config, Box(-9, 9, (3,)), Discrete(2))
     learner = a2c.init_learner(nets, hp, jax.random.key(0))
@@ -54,14 +55,15 @@ def test_update_is_one_step_of_rmsprop_on_the_loss_by_hand():
 
     want, grads = jax.jit(jax.value_and_grad(loss))(learner.params)
     np.testing.assert_allclose(scalars["loss"], want, rtol=1e-4)
-    # RMSProp's first step: ν = 0.01 g², the step is lr · g / √(ν + ε).
+    # RMSProp's first step: ν = 0.01 g², the step is lr · g / √(ν + ε) or lr · g / (√ν + ε).
     for (path, old), now, g in zip(
         jax.tree_util.tree_leaves_with_path(learner.params),
         jax.tree.leaves(new.params),
         jax.tree.leaves(grads),
         strict=True,
     ):
-        step = 0.01 * g / np.sqrt(0.01 * np.square(g) + 1e-5)
+        root = np.sqrt(0.01 * np.square(g) + 1e-5) if epsilon_in_root else 0.1 * np.abs(g) + 1e-5
+        step = 0.01 * g / root
         np.testing.assert_allclose(now, old - step, rtol=1e-3, atol=1e-5, err_msg=jax.tree_util.keystr(path))
 
 

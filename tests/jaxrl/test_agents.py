@@ -10,8 +10,9 @@ import pytest
 
 import envs
 import jaxrl
-from envs import probes
-from jaxrl import agents, checkpoint, placement
+from envs import probes, threefry
+from envs.errors import InputError
+from jaxrl import agents, checkpoint, normalize, placement, policies, portable
 from jaxrl.agents import (
     a2c,
     actor_critic,
@@ -48,6 +49,8 @@ from jaxrl.agents import (
     tqc,
     trpo,
 )
+from jaxrl.export import export_policy
+from jaxrl.rollout import rollout
 from jaxrl.train import EVAL_SEED, make_train, schedule
 
 GAMMA = 0.9
@@ -486,13 +489,16 @@ def test_probes(name, optimised):
             np.testing.assert_allclose(mean, best, atol=0.05, err_msg=names[probe])
 
 
+NORMALISING = (a2c, ppo, trpo)  # observations and rewards, by statistics of their own
+
+
 def machinery(name):
     """(agent, env_params, hp, n iterations) in a real environment, small."""
     case = CASES[name]
     env, params = envs.make(case.env)
     config = case.config
-    if case.module is ppo:
-        config = ppo.Config(hidden=(8,), normalize_obs=True, normalize_reward=True, rollout_length=32)
+    if case.module in NORMALISING:
+        config = case.module.Config(hidden=(8,), normalize_obs=True, normalize_reward=True, rollout_length=32)
     return case.module.make(env, config), params, case.hp
 
 
@@ -605,6 +611,53 @@ def test_state_is_arrays_and_keeps_its_types(name):
         assert (a.shape, a.dtype) == (b.shape, b.dtype), jax.tree_util.keystr(path)
     assert {"hp", "env_params", "key", "learner"} <= set(before._fields)
     assert all(leaf.shape == () for leaf in jax.tree.leaves(metrics))
+
+
+@pytest.mark.parametrize("module", NORMALISING)
+def test_running_normalisation(module, tmp_path):
+    """The update sees what the policy saw, then the statistics move; evaluation and a portable policy use them."""
+    env, params = envs.make("MountainCar-v0")
+    options = {} if module is trpo else {"anneal_learning_rate": False}
+    config = module.Config(
+        num_envs=4, rollout_length=64, hidden=(8,), normalize_obs=True, normalize_reward=True, **options
+    )
+    agent, hp = module.make(env, config), module.Hyperparams()
+    nets = module.build(config, env.observation_space, env.action_space)
+    step, seen = jax.jit(agent.step), []
+
+    @jax.jit
+    def parts(state, mean, std):
+        """The rollout of a step, and the learner that should come of it."""
+        _, key_rollout, *key_update = threefry.spawn(state.key, 2 if module is a2c else 3)
+        acting = policies.sampling(nets, state.learner.params, lambda obs: (obs - mean) / std)
+        data = rollout(env, params, acting, state.episode, (), key_rollout, 64).transitions
+        ended = data.terminated | data.truncated
+        _, reward = normalize.scale_rewards(state.return_scale, data.reward, ended, hp.gamma)
+        batch = data._replace(obs=(data.obs - mean) / std, next_obs=(data.next_obs - mean) / std, reward=reward)
+        return data.obs, module.update(config, nets, hp, state.learner, batch, *key_update)[0]
+
+    state, mean, std = agent.init(jax.random.key(3), hp, params), np.zeros(2), np.ones(2)
+    for _ in range(2):
+        obs, learner = parts(state, mean, std)
+        state, _ = step(state)
+        assert_close(raw(state.learner.params), raw(learner.params))
+        seen.append(np.asarray(obs, np.float64).reshape(-1, 2))
+        mean, std = np.concatenate(seen).mean(0), np.concatenate(seen).std(0)
+        np.testing.assert_allclose(state.obs_moments.mean, mean, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(state.obs_moments.m2 / state.obs_moments.count, std**2, rtol=1e-3)
+    assert float(state.return_scale.moments.count) == 2 * 64 * 4
+
+    obs = seen[-1][::8].astype(np.float32)
+    want = nets.policy(state.learner.params, (obs - mean) / std).mode()
+    action, _, _ = agent.policy(state).act(jax.random.key(0), obs, ())
+    np.testing.assert_array_equal(action, want)
+    assert (want != nets.policy(state.learner.params, obs).mode()).any()
+    path = export_policy(tmp_path / "policy.npz", agent.policy, state, env.observation_space, env.action_space)
+    alone = portable.load(path)
+    np.testing.assert_array_equal([alone.act(row)[0] for row in obs], want)
+
+    with pytest.raises(InputError, match="normalize_obs needs Box observations"):
+        module.make(envs.make("GridWorld-4x4")[0], module.Config(normalize_obs=True))
 
 
 def test_make_train_is_init_run_and_evaluate():
