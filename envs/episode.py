@@ -44,7 +44,8 @@ class TimeStep(NamedTuple):
 
 def initial(env: Env, params: Any, key: jax.Array, num_envs: int) -> tuple[Any, Any]:
     """Draws `num_envs` independent starts; returns (obs, state), each [num_envs, ...]."""
-    return threefry.default(jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), params))
+    keys = threefry.consecutive(key, num_envs)
+    return threefry.default(jax.vmap(env.reset, in_axes=(0, None))(keys, params))
 
 
 def reset(env: Env, params: Any, key: jax.Array, num_envs: int) -> EpisodeState:
@@ -72,7 +73,7 @@ def step(
     num_envs = episode.t.shape[0]
     key_step, key_start = jax.random.split(key)
     if env.random_step:
-        keys = jax.random.split(key_step, num_envs)
+        keys = threefry.consecutive(key_step, num_envs)
         out = jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, episode.state, action, params)
     else:
         out = jax.vmap(env.step, in_axes=(None, 0, 0, None))(key_step, episode.state, action, params)

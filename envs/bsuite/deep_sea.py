@@ -126,8 +126,8 @@ class DeepSea(Env[State, Params]):
         return Step(self._observe(new), new, reward.astype(jnp.float32), terminated, {"bad_episode": bad})
 
     def _observe(self, state: State) -> jax.Array:
-        cell = np.arange(self.size)
-        return ((cell[:, None] == state.row) & (cell == state.column)).astype(jnp.float32)
+        cells = np.arange(self.size**2)  # after the last step none of them
+        return (cells == state.row * self.size + state.column).astype(jnp.float32).reshape(self.size, self.size)
 
     def as_observation(self, state: State, params: Params) -> jax.Array:
         """Where the diver is."""

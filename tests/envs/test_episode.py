@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 import envs
-from envs import episode
+from envs import episode, threefry
 from envs.base import Env, Step
 from envs.spaces import Box, Discrete
 
@@ -153,7 +153,7 @@ def test_against_a_plain_loop(noisy):
     env, params = Walk(max_steps=3, noisy=noisy), envs.registry.as_arrays(WalkParams(end=3))
     key_reset, key = jax.random.split(jax.random.key(3))
     following = episode.reset(env, params, key_reset, BATCH)
-    single = [env.reset(k, params)[1] for k in jax.random.split(key_reset, BATCH)]
+    single = [env.reset(k, params)[1] for k in threefry.consecutive(key_reset, BATCH)]
     # One environment is a step ahead, so that it terminates one step before the others reach the limit.
     single[1] = single[1]._replace(steps=jnp.int32(1))
     following = following._replace(state=following.state._replace(steps=jnp.array([0, 1, 0, 0], jnp.int32)))
@@ -163,7 +163,7 @@ def test_against_a_plain_loop(noisy):
         action = rng.integers(4, size=BATCH).astype(np.int32)
         following, ts = jitted(env, params, k, following, action)
         key_step, key_start = jax.random.split(k)
-        keys_step, keys_start = jax.random.split(key_step, BATCH), jax.random.split(key_start, BATCH)
+        keys_step, keys_start = threefry.consecutive(key_step, BATCH), threefry.consecutive(key_start, BATCH)
         for b in range(BATCH):
             out = env.step(keys_step[b], single[b], action[b], params)
             lengths[b], returns[b] = lengths[b] + 1, returns[b] + np.float32(out.reward)

@@ -34,15 +34,44 @@ def test_every_draw_is_that_of_jax(draw: Callable[[jax.Array], jax.Array]) -> No
         np.testing.assert_array_equal(jax.jit(jax.vmap(draw))(threefry.bulk(keys)), jax.vmap(draw)(keys))
 
 
-def test_draws_of_split_keys_are_uniform_and_uncorrelated() -> None:
+KINDS: dict[str, Callable[[jax.Array, int], jax.Array]] = {
+    "split": jax.random.split,
+    "consecutive": threefry.consecutive,
+    "consecutive, of the default generator": lambda key, num: threefry.consecutive(threefry.default(key), num),
+    "splits of consecutive": lambda key, num: jax.vmap(lambda k: jax.random.split(k)[1])(
+        threefry.consecutive(key, num)
+    ),
+}
+
+
+@pytest.mark.parametrize("keys_of", KINDS.values(), ids=KINDS.keys())
+def test_draws_of_many_keys_are_uniform_and_uncorrelated(keys_of: Callable[[jax.Array, int], jax.Array]) -> None:
     # As a rollout draws its starts: a key for each, four numbers from every key.
-    keys = jax.random.split(threefry.bulk(jax.random.key(0)), 50_000)
+    num = 65_536
+    keys = keys_of(threefry.bulk(jax.random.key(0)), num)
     draws = np.asarray(jax.vmap(lambda key: jax.random.uniform(key, (4,)))(keys))
     for column in draws.T:
         assert stats.kstest(column, "uniform").pvalue > 1e-4
-    correlation = np.corrcoef(draws.T) - np.eye(4)
-    neighbours = [np.corrcoef(column[:-1], column[1:])[0, 1] for column in draws.T]
-    assert np.abs([*correlation.ravel(), *neighbours]).max() < 5 / np.sqrt(len(draws))
+    # Neighbours, and keys whose second words differ in one bit alone, in all pairs of the four numbers.
+    for lag in (0, 1, 2, 3, 4, 64, 256, 4096, 32_768):
+        both = np.corrcoef(draws[: num - lag].T, draws[lag:].T)[:4, 4:]
+        assert np.abs(both - (lag == 0) * np.eye(4)).max() < 5 / np.sqrt(num - lag)
+        cells = (8 * draws[: num - lag, 0]).astype(int) * 8 + (8 * draws[lag:, 1]).astype(int)
+        assert stats.chisquare(np.bincount(cells, minlength=64)).pvalue > 1e-4
+
+
+def test_consecutive_keys_of_two_keys_do_not_meet() -> None:
+    keys = jax.random.split(jax.random.key(5), 64)
+    many = jax.vmap(lambda key: threefry.consecutive(key, 1024))(keys)
+    assert len(np.unique(np.asarray(jax.random.key_data(many)).reshape(-1, 2), axis=0)) == 64 * 1024
+    assert many.dtype == keys.dtype
+
+
+def test_keys_of_another_generator_are_split() -> None:
+    key = jax.random.key(1, impl="rbg")
+    np.testing.assert_array_equal(
+        jax.random.key_data(threefry.consecutive(key, 3)), jax.random.key_data(jax.random.split(key, 3))
+    )
 
 
 def test_keys_go_there_and_back() -> None:

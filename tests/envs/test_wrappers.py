@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs import episode, registry, spaces
+from envs import episode, registry, spaces, threefry
 from envs.base import Env, Step
 from envs.classic_control.cartpole import CartPole
 from envs.errors import InputError
@@ -697,7 +697,7 @@ def test_contract(name):
         assert spaces.contains(env.observation_space, pick(before.obs, t, b))
         assert spaces.contains(env.observation_space, pick(ts.next_obs, t, b))
         key = jax.random.split(keys[t])[0]
-        key = jax.random.split(key, BATCH)[b] if env.random_step else key
+        key = threefry.consecutive(key, BATCH)[b] if env.random_step else key
         out = step(key, pick(before.state, t, b), actions[t, b], params)
         assert_close((out.obs, out.reward, out.terminated), pick((ts.next_obs, ts.reward, ts.terminated), t, b))
     if not env.random_step:

@@ -69,7 +69,7 @@ def test_whole_episodes_are_counted_once_and_every_step_is():
         _, key_noise, key_start, _ = threefry.spawn(before.key, 4)  # as the agent does
         size = sum(leaf.size for leaf in jax.tree.leaves(before.learner.params))
         members = es.perturbed(hp, before.learner.params, jax.random.normal(key_noise, (2, size)))
-        starts = [env.reset(key, params) for key in jax.random.split(key_start, 2)]
+        starts = [env.reset(key, params) for key in threefry.consecutive(key_start, 2)]
         return agent.step(before)[1], members, starts
 
     @jax.jit
