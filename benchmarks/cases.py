@@ -27,17 +27,36 @@ class Case:
     """Arguments of Stable-Baselines3's class, and "num_envs"; None: not measured."""
     sb3_steps: int = 0
     """Environment steps of its turn, fewer because it is slow; one seed."""
-    purejaxrl: str = ""
-    """What was measured of purejaxrl, which is not in the package registry, at these settings."""
+    env_options: dict[str, Any] = field(default_factory=dict)
+    """Options of ours."""
     eval_episodes: int = 32
     """Episodes of the greedy policy in the end, outside the clock for ours."""
     notes: list[str] = field(default_factory=list)
     """Where the settings cannot be the same."""
 
 
+_SB3_DQN: dict[str, Any] = {
+    "algorithm": "DQN",
+    "buffer_size": 10_000,
+    "learning_starts": 1_000,
+    "batch_size": 128,
+    "train_freq": 10,
+    "learning_rate": 2.5e-4,
+}
+
+
+def _seeds(number: int) -> str:
+    return f"{number:,} seed{'s' if number > 1 else ''}"
+
+
+def _alone(num_seeds: int, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Stable-Baselines3 trains one seed after the other: the case of one seed says it all."""
+    return settings if num_seeds == 1 else None
+
+
 def _ppo_cartpole(num_seeds: int, env_steps: int) -> Case:
     return Case(
-        title=f"PPO, CartPole-v1, {num_seeds} seed{'s' if num_seeds > 1 else ''}",
+        title=f"PPO, CartPole-v1, {_seeds(num_seeds)}",
         agent="ppo",
         env="CartPole-v1",
         num_seeds=num_seeds,
@@ -55,7 +74,10 @@ def _ppo_cartpole(num_seeds: int, env_steps: int) -> Case:
             "ent_coef": 0.01,
             "agent_kwargs": {"activation": "tanh", "hidden_layer_sizes": (64, 64)},
         },
-        sb3={"algorithm": "PPO", "num_envs": 4, "n_steps": 128, "batch_size": 128, "n_epochs": 4, "ent_coef": 0.01},
+        sb3=_alone(
+            num_seeds,
+            {"algorithm": "PPO", "num_envs": 4, "n_steps": 128, "batch_size": 128, "n_epochs": 4, "ent_coef": 0.01},
+        ),
         sb3_steps=20_480,
         notes=["rejax does not anneal the learning rate"],
     )
@@ -63,13 +85,27 @@ def _ppo_cartpole(num_seeds: int, env_steps: int) -> Case:
 
 def _dqn_cartpole(num_seeds: int, env_steps: int) -> Case:
     return Case(
-        title=f"DQN, CartPole-v1, {num_seeds} seed{'s' if num_seeds > 1 else ''}",
+        title=f"DQN, CartPole-v1, {_seeds(num_seeds)}",
         agent="dqn",
         env="CartPole-v1",
         num_seeds=num_seeds,
         env_steps=env_steps,
-        # 10 environments, an update of 128 for every 10 steps, replay of 10,000.
-        config={"warmup_steps": 10_000, "hidden": (64, 64), "double": True},
+        # purejaxrl's: 10 environments, an update of 128 for every 10 steps, replay of 10,000 …: our defaults but two.
+        config={"warmup_steps": 10_000},
+        hp={"learning_rate": 2.5e-4},
+        sb3=_alone(num_seeds, {**_SB3_DQN, "policy_kwargs": {"net_arch": [120, 84]}}),
+        sb3_steps=20_000,
+    )
+
+
+def _double_dqn_cartpole(num_seeds: int, env_steps: int) -> Case:
+    return Case(
+        title=f"Double DQN, CartPole-v1, {_seeds(num_seeds)}",
+        agent="dqn",
+        env="CartPole-v1",
+        num_seeds=num_seeds,
+        env_steps=env_steps,
+        config={"warmup_steps": 10_000, "hidden": (64, 64), "double": True},  # rejax has these alone
         hp={"learning_rate": 2.5e-4},
         rejax={
             "algorithm": "dqn",
@@ -83,16 +119,6 @@ def _dqn_cartpole(num_seeds: int, env_steps: int) -> Case:
             "exploration_fraction": 0.5,
             "agent_kwargs": {"activation": "relu"},
         },
-        sb3={
-            "algorithm": "DQN",
-            "buffer_size": 10_000,
-            "learning_starts": 1_000,
-            "batch_size": 128,
-            "train_freq": 10,
-            "learning_rate": 2.5e-4,
-        },
-        sb3_steps=20_000,
-        notes=["double DQN with layers of 64, which rejax has fixed; Stable-Baselines3's is not double"],
     )
 
 
@@ -102,7 +128,7 @@ def _continuous(agent: str, num_seeds: int, batch: int, hidden: int) -> Case:
     if agent == "td3":  # always two layers of 64
         rejax_networks = {"actor_kwargs": {"activation": "relu"}, "critic_kwargs": {"activation": "relu"}}
     return Case(
-        title=f"{agent.upper()}, Pendulum-v1, {num_seeds} seed{'s' if num_seeds > 1 else ''}",
+        title=f"{agent.upper()}, Pendulum-v1, {_seeds(num_seeds)}",
         agent=agent,
         env="Pendulum-v1",
         num_seeds=num_seeds,
@@ -126,28 +152,75 @@ def _continuous(agent: str, num_seeds: int, batch: int, hidden: int) -> Case:
             "polyak": 0.995,
             **rejax_networks,
         },
-        sb3={"algorithm": agent.upper(), "learning_starts": 1_000, "batch_size": batch, "learning_rate": 1e-3},
+        sb3=_alone(
+            num_seeds,
+            {"algorithm": agent.upper(), "learning_starts": 1_000, "batch_size": batch, "learning_rate": 1e-3},
+        ),
         sb3_steps=2_000,
     )
 
 
-CASES = {
+def _ppo_breakout(num_seeds: int, env_steps: int) -> Case:
+    return Case(
+        title=f"PPO, Breakout-MinAtar, {_seeds(num_seeds)}",
+        agent="ppo",
+        env="Breakout-MinAtar",
+        num_seeds=num_seeds,
+        env_steps=env_steps,
+        config={
+            "num_envs": 64,
+            "num_minibatches": 8,
+            "activation": "relu",
+        },  # purejaxrl's: dense layers, no convolution
+        hp={"learning_rate": 5e-3},
+        env_options={"max_steps": 1_000},
+        notes=["purejaxrl steps gymnax's rules (no sticky actions), ours the original's, both cut at 1,000 frames"],
+    )
+
+
+def _dqn_breakout(num_seeds: int, env_steps: int) -> Case:
+    return Case(
+        title=f"DQN, Breakout-MinAtar, {_seeds(num_seeds)}",
+        agent="dqn",
+        env="Breakout-MinAtar",
+        num_seeds=num_seeds,
+        env_steps=env_steps,
+        config={
+            "torso": "minatar_cnn",
+            "hidden": (128,),
+            "num_envs": 4,
+            "batch_size": 32,
+            "replay_capacity": 100_000,
+            "warmup_steps": 5_000,
+        },
+        hp={"learning_rate": 2.5e-4, "target_period": 1_000},
+        env_options={"max_steps": 1_000},
+        notes=["an update of 32 for every four frames, 100,000 transitions for every seed"],
+    )
+
+
+# Made for two cores.
+CPU = {
     "ppo-cartpole-1": _ppo_cartpole(1, 500_000),
     "ppo-cartpole-64": _ppo_cartpole(64, 51_200),
     "dqn-cartpole-1": _dqn_cartpole(1, 500_000),
     "dqn-cartpole-16": _dqn_cartpole(16, 30_000),
+    "double-dqn-cartpole-1": _double_dqn_cartpole(1, 200_000),
     "sac-pendulum-1": _continuous("sac", 1, 256, 64),
     "sac-pendulum-8": _continuous("sac", 8, 256, 64),
     "td3-pendulum-1": _continuous("td3", 1, 100, 64),
     "td3-pendulum-8": _continuous("td3", 8, 100, 64),
-    "ppo-breakout-1": Case(
-        title="PPO, Breakout-MinAtar, 1 seed",
-        agent="ppo",
-        env="Breakout-MinAtar",
-        num_seeds=1,
-        env_steps=1_000_000,
-        config={"num_envs": 64, "num_minibatches": 8, "activation": "relu"},
-        hp={"learning_rate": 5e-3},
-        notes=["purejaxrl steps gymnax's rules (no sticky actions), ours the original's"],
-    ),
+    "ppo-breakout-1": _ppo_breakout(1, 1_000_000),
+    "dqn-breakout-1": _dqn_breakout(1, 15_000),
+    "dqn-breakout-50": _dqn_breakout(50, 15_000),
 }
+# Made for one.
+GPU = {
+    "ppo-cartpole-2048": _ppo_cartpole(2_048, 500_000),
+    "ppo-cartpole-4096": _ppo_cartpole(4_096, 500_000),
+    "ppo-breakout-64": _ppo_breakout(64, 1_000_000),
+    "ppo-breakout-512": _ppo_breakout(512, 1_000_000),
+    "dqn-breakout-64": _dqn_breakout(64, 15_000),
+    "dqn-breakout-512": _dqn_breakout(512, 15_000),
+}
+CASES = CPU | GPU

@@ -34,8 +34,8 @@ def ours(case: Case) -> Ready:
     from jaxrl.placement import map_runs, spread
     from jaxrl.train import evaluate_agent, run, with_total_steps
 
-    jaxrl.use_all_cores(case.num_seeds)
-    env, params = envs.make(case.env)
+    env, params = envs.make(case.env, **case.env_options)
+    jaxrl.use_all_cores(case.num_seeds, env.observation_space)
     module = agents.get(case.agent)
     agent = module.make(env, module.Config(**case.config))
     hp = with_total_steps(module.Hyperparams(**case.hp), case.env_steps)

@@ -2,9 +2,10 @@
 
     python -m benchmarks.operations [--cases ppo-cartpole-1 …] [--out FILE]
 
-One seed of a training case, on one core, so that the times of the operations add up. Products are
-told apart from everything else, and how many floating-point operations they did in their time is set beside what a
-large product reaches in the same process. Profiling itself makes short operations look longer.
+One seed of a training case, or one vmap of as many as a core takes at once, on one core, so that the times of the
+operations add up. Products are told apart from everything else, and how many floating-point operations they did in
+their time is set beside what a large product reaches in the same process. Profiling itself makes short operations look
+longer.
 """
 
 import argparse
@@ -24,12 +25,22 @@ import jax
 import jax.numpy as jnp
 
 import envs
-from benchmarks.cases import CASES
+from benchmarks.cases import CPU
 from benchmarks.machine import machine
 from jaxrl import agents
+from jaxrl.placement import CPU_LANES
 
 RESULTS = Path(__file__).parent / "results" / "operations.json"
-DEFAULT = ("ppo-cartpole-1", "dqn-cartpole-1", "sac-pendulum-1", "ppo-breakout-1")
+DEFAULT = (
+    "ppo-cartpole-1",
+    "ppo-cartpole-64",
+    "dqn-cartpole-1",
+    "dqn-cartpole-16",
+    "sac-pendulum-1",
+    "td3-pendulum-1",
+    "ppo-breakout-1",
+    "dqn-breakout-1",
+)
 SHOWN = 12  # operations of each case
 _DEFINITION = re.compile(r"^\s*(?:ROOT )?%([\w.\-]+) = \(?\w+\[([\d,]*)\]\S* ([\w\-]+)\((.*)", re.M)
 
@@ -97,19 +108,41 @@ def peak() -> float:
     return 2 * 1024**3 / min(times)
 
 
+def meaning(program: str, operation: str) -> str:
+    """Shape and origin of an operation of a compiled program: "f32[256,64] grad Dense_1/dot_general"."""
+    found = re.search(rf'%{re.escape(operation)} = (\w+\[[\d,]*\]).*?op_name="([^"]*)"', program)
+    if found is None:
+        return operation
+    shape, path = found.groups()
+    gradient = "grad " if "transpose(" in path else ""
+    return f"{shape} {gradient}{'/'.join(path.split('/')[-2:])}"
+
+
 def measure(name: str) -> dict[str, Any]:
     """The figures of one case."""
-    case = CASES[name]
+    case = CPU[name]
     module = agents.get(case.agent)
-    env, params = envs.make(case.env)
+    env, params = envs.make(case.env, **case.env_options)
     agent = module.make(env, module.Config(**case.config))
     hp = module.Hyperparams(**case.hp)
     if hasattr(hp, "total_steps"):
         hp = hp._replace(total_steps=float(case.env_steps))
     iterations = max(1, 4_096 // agent.steps_per_iteration)
-    state = jax.jit(agent.init)(jax.random.key(0), hp, params)
-    train = jax.jit(lambda state: jax.lax.scan(lambda s, _: (agent.step(s)[0], None), state, length=iterations)[0])
-    compiled = train.lower(state).compile()
+    lanes = min(case.num_seeds, CPU_LANES)
+    alone = lanes == 1
+
+    def begin(key: jax.Array) -> Any:
+        return agent.init(key, hp, params)
+
+    def train(state: Any) -> Any:
+        return jax.lax.scan(lambda s, _: (agent.step(s)[0], None), state, length=iterations)[0]
+
+    state = (
+        jax.jit(begin)(jax.random.key(0))
+        if alone
+        else jax.jit(jax.vmap(begin))(jax.random.split(jax.random.key(0), lanes))
+    )
+    compiled = jax.jit(train if alone else jax.vmap(train)).lower(state).compile()
     state = jax.block_until_ready(compiled(state))
     plain = []
     for _ in range(5):
@@ -117,14 +150,16 @@ def measure(name: str) -> dict[str, Any]:
         jax.block_until_ready(compiled(state))
         plain.append(time.perf_counter() - start)
     events = traced(lambda: compiled(state))
-    flops = products(compiled.as_text() or "")
-    steps = iterations * agent.steps_per_iteration
+    program = compiled.as_text() or ""
+    flops = products(program)
+    steps = iterations * agent.steps_per_iteration * lanes
     loops = ("while", "call", "conditional", "ThunkExecutor")  # they contain the others
     own = {op: figures for op, figures in events.items() if not op.startswith(loops)}
     counted = {op: flops[op] * calls for op, (_, calls) in own.items() if op in flops}
     spent = sum(own[op][0] for op in counted)
     largest = sorted(own.items(), key=lambda item: -item[1][0])[:SHOWN]
     return {
+        "lanes": lanes,
         "env_steps": steps,
         "seconds": min(plain),
         "operations_per_iteration": round(sum(calls for _, calls in own.values()) / iterations, 1),
@@ -134,7 +169,7 @@ def measure(name: str) -> dict[str, Any]:
         "product_gflop_per_second": round(sum(counted.values()) / spent / 1e3, 1) if spent else 0.0,
         "gflop_per_second": round(sum(counted.values()) / min(plain) / 1e9, 1),
         "largest": [
-            {"name": op, "product": op in flops, "microseconds": round(us, 1), "calls": calls}
+            {"name": meaning(program, op), "product": op in flops, "microseconds": round(us, 1), "calls": calls}
             for op, (us, calls) in largest
         ],
     }
@@ -143,7 +178,7 @@ def measure(name: str) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     """Profiles, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="*", default=DEFAULT, choices=list(CASES))
+    parser.add_argument("--cases", nargs="*", default=DEFAULT, choices=list(CPU))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     if hasattr(os, "sched_setaffinity"):  # before the first use of a device, whose threads inherit it

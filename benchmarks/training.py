@@ -1,15 +1,17 @@
 """Training: our agents beside rejax's and Stable-Baselines3's at the same settings, in turn, in one run.
 
-    python -m benchmarks.training [--cases ppo-cartpole-1 …] [--turns 3] [--out FILE]
+    python -m benchmarks.training [--cases ppo-cartpole-1 …] [--turns 3] [--contender NAME=COMMAND …] [--out FILE]
 
 Every contender has a process of its own (`benchmarks.contender`), set up before the first turn; then they take turns
 (A B C A B C), each training fresh seeds from beginning to end. What is compiled is compiled before, and timed apart.
-Results go to a JSON file, from which `benchmarks.page` makes docs/performance.md.
+A peer that no package registry has joins by a command that, followed by the name of a case, answers as
+`benchmarks.contender` does. Results go to a JSON file, from which `benchmarks.page` makes docs/performance.md.
 """
 
 import argparse
 import importlib.util
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import CASES, Case
+from benchmarks.cases import CASES, CPU, Case
 from benchmarks.machine import machine
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
@@ -27,8 +29,7 @@ PEERS = {"rejax": "rejax", "stable-baselines3": "stable_baselines3"}
 class Process:
     """A contender that waits for its turns."""
 
-    def __init__(self, case: str, who: str) -> None:
-        command = [sys.executable, "-m", "benchmarks.contender", case, who]
+    def __init__(self, command: list[str]) -> None:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.ready = self.answer()
         self.turns: list[dict[str, Any]] = []
@@ -70,10 +71,17 @@ def peers(case: Case) -> list[str]:
     return [who for who, module in PEERS.items() if wanted[who] is not None and importlib.util.find_spec(module)]
 
 
-def measure(name: str, turns: int) -> dict[str, Any]:
-    """All contenders of one case: {"ours": figures, "rejax": …}."""
-    case = CASES[name]
-    contenders = {who: Process(name, who) for who in ["ours", *peers(case)]}
+def measure(name: str, turns: int, others: dict[str, list[str]]) -> dict[str, Any]:
+    """All contenders of one case: {"ours": figures, "rejax": …}.
+
+    Args:
+        name: of the case.
+        turns: of each contender.
+        others: more contenders' commands, by name.
+    """
+    here = [sys.executable, "-m", "benchmarks.contender", name]
+    contenders = {who: Process([*here, who]) for who in ["ours", *peers(CASES[name])]}
+    contenders |= {who: Process([*command, name]) for who, command in others.items()}
     for turn in range(turns):
         for contender in contenders.values():
             contender.go(first_seed=1000 * (turn + 1))
@@ -83,16 +91,18 @@ def measure(name: str, turns: int) -> dict[str, Any]:
 def main() -> None:
     """Measures what the command line asks for; cases that are in FILE already are measured anew."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CPU))
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--contender", action="append", default=[], metavar="NAME=COMMAND")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     results = json.loads(options.out.read_text()) if options.out.exists() else {"cases": {}}
     results["machine"] = machine()
     results["peers"] = {who: version(who) for who, module in PEERS.items() if importlib.util.find_spec(module)}
+    others = {who: shlex.split(command) for who, _, command in (text.partition("=") for text in options.contender)}
     for name in options.cases:
         sys.stderr.write(f"{name} …\n")
-        results["cases"][name] = measure(name, options.turns)
+        results["cases"][name] = measure(name, options.turns, others)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 

@@ -202,9 +202,9 @@ def train(agent: str, env: str, argv: list[str]) -> None:
     _require(options, "seeds", "steps", "evals", "eval_episodes")
     if options.first_seed < 0:
         raise InputError(f"--first-seed {options.first_seed} must not be negative.")
-    use_all_cores(options.seeds)
     seeds = tuple(range(options.first_seed, options.first_seed + options.seeds))
     spec = runs.Spec(agent, env, seeds, options.steps, config, hp, env_options, options.evals, options.eval_episodes)
+    use_all_cores(options.seeds, envs.make(env, **env_options)[0].observation_space)
     directory = options.out or _new_directory(f"{agent}-{env}")
     out = runs.train(spec, directory, command=["jaxrl", "train", agent, env, *argv])
     _print_outcome(f"{agent} on {env}", results.summary(out.results), out.cost, directory)
@@ -224,7 +224,7 @@ def resume(options: ResumeOptions) -> None:
         _sweep(alone, agent, env, argv, config, hp, env_options, resume=True)
         return
     spec = runs.read_spec(options.run)
-    use_all_cores(len(spec.seeds))
+    use_all_cores(len(spec.seeds), envs.make(spec.env, **spec.env_options)[0].observation_space)
     out = runs.train(spec, options.run, resume=True)
     _print_outcome(f"{spec.agent} on {spec.env}", results.summary(out.results), out.cost, options.run)
 

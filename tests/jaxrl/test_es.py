@@ -76,7 +76,7 @@ def test_whole_episodes_are_counted_once_and_every_step_is():
     def move(member, obs, state):
         return env.step(jax.random.key(0), state, net.apply(member, obs), params)
 
-    metrics, members, starts = one_generation(jax.random.key(5))
+    metrics, members, starts = one_generation(jax.random.key(6))
     results, finished = [], []
     for i in range(4):
         member = jax.tree.map(lambda x, i=i: x[i], members)

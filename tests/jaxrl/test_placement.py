@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from envs.spaces import Box
 from jaxrl import placement
 
 
@@ -41,6 +42,13 @@ def test_runs_are_spread_over_devices():
 
 def test_use_all_cores_after_the_start_changes_nothing():
     assert placement.use_all_cores() == 2
+
+
+@pytest.mark.parametrize(("size", "threads"), [(4, "1"), (400, None)])
+def test_a_single_run_has_one_thread_unless_it_sees_pictures(monkeypatch, size, threads):
+    monkeypatch.setattr("os.environ", {})
+    placement.use_all_cores(1, Box(0.0, 1.0, (size,)))
+    assert placement.os.environ.get("NPROC") == threads
 
 
 def test_the_jaxlib_that_copies_buffers_is_named(monkeypatch):
