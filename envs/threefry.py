@@ -116,10 +116,10 @@ def consecutive(key: jax.Array, num: int) -> jax.Array:
 
     The second word of the key counts up. Every key of Threefry is a stream of its own, neighbours among them (Salmon
     et al. 2011, section 2): what `split` adds is that keys of keys of keys do not meet, which these, drawn from and
-    done with, do not need. A key of another generator is split.
+    done with, do not need. One alone is split off all the same, so that it is not `key` itself; so is a key of another generator.
     """
     kind = jax.random.key_impl(key)
-    if kind != _DEFAULT and key.dtype != _BULK_DTYPE:
+    if num == 1 or (kind != _DEFAULT and key.dtype != _BULK_DTYPE):
         return jax.random.split(key, num)
     first, second = jax.random.key_data(key)
     data = jnp.broadcast_arrays(first, second + jnp.arange(num, dtype=jnp.uint32))
