@@ -116,7 +116,8 @@ def consecutive(key: jax.Array, num: int) -> jax.Array:
 
     The second word of the key counts up. Every key of Threefry is a stream of its own, neighbours among them (Salmon
     et al. 2011, section 2): what `split` adds is that keys of keys of keys do not meet, which these, drawn from and
-    done with, do not need. One alone is split off all the same, so that it is not `key` itself; so is a key of another generator.
+    done with, do not need. One alone is split off all the same, so that it is not `key` itself; so are keys of other
+    generators.
     """
     kind = jax.random.key_impl(key)
     if num == 1 or (kind != _DEFAULT and key.dtype != _BULK_DTYPE):
