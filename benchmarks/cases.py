@@ -90,8 +90,8 @@ def _dqn_cartpole(num_seeds: int, env_steps: int) -> Case:
         env="CartPole-v1",
         num_seeds=num_seeds,
         env_steps=env_steps,
-        # purejaxrl's: 10 environments, an update of 128 for every 10 steps, replay of 10,000 …: our defaults but two.
-        config={"warmup_steps": 10_000},
+        # purejaxrl's: 10 environments, an update of 128 for every 10 steps, replay of 10,000 …: our defaults but three.
+        config={"warmup_steps": 10_000, "weights": "lecun"},
         hp={"learning_rate": 2.5e-4},
         sb3=_alone(num_seeds, {**_SB3_DQN, "policy_kwargs": {"net_arch": [120, 84]}}),
         sb3_steps=20_000,
@@ -105,7 +105,8 @@ def _double_dqn_cartpole(num_seeds: int, env_steps: int) -> Case:
         env="CartPole-v1",
         num_seeds=num_seeds,
         env_steps=env_steps,
-        config={"warmup_steps": 10_000, "hidden": (64, 64), "double": True},  # rejax has these alone
+        # rejax has these alone.
+        config={"warmup_steps": 10_000, "hidden": (64, 64), "double": True, "weights": "lecun"},
         hp={"learning_rate": 2.5e-4},
         rejax={
             "algorithm": "dqn",
@@ -173,8 +174,9 @@ def _ppo_breakout(num_seeds: int, env_steps: int) -> Case:
             "activation": "relu",
         },  # purejaxrl's: dense layers, no convolution
         hp={"learning_rate": 5e-3},
-        env_options={"max_steps": 1_000},
-        notes=["purejaxrl steps gymnax's rules (no sticky actions), ours the original's, both cut at 1,000 frames"],
+        # As gymnax, which purejaxrl steps, has the game.
+        env_options={"max_steps": 1_000, "sticky_prob": 0.0, "minimal_actions": True},
+        notes=["three actions, none of them sticky, and 1,000 frames at most, as gymnax has the game"],
     )
 
 
@@ -204,7 +206,7 @@ CPU = {
     "ppo-cartpole-1": _ppo_cartpole(1, 500_000),
     "ppo-cartpole-64": _ppo_cartpole(64, 51_200),
     "dqn-cartpole-1": _dqn_cartpole(1, 500_000),
-    "dqn-cartpole-16": _dqn_cartpole(16, 30_000),
+    "dqn-cartpole-16": _dqn_cartpole(16, 200_000),
     "double-dqn-cartpole-1": _double_dqn_cartpole(1, 200_000),
     "sac-pendulum-1": _continuous("sac", 1, 256, 64),
     "sac-pendulum-8": _continuous("sac", 8, 256, 64),

@@ -3,6 +3,7 @@
     python -m benchmarks.startup [--agents ppo dqn …] [--out FILE]
 
 The program that is compiled is what `jaxrl train` compiles for its stretches: training and the evaluation after it.
+Every agent has a budget of seconds, in terms of PPO's on the same machine; what exceeds it makes the command fail.
 """
 
 import argparse
@@ -36,6 +37,9 @@ ENVIRONMENTS = {
     "Pendulum-v1": "ddpg td3 d4pg sac tqc crossq mpo apg",
 }
 AGENTS = {agent: env for env, names in ENVIRONMENTS.items() for agent in names.split()}
+# What tracing and compilation may take: PPO half of purejaxrl's 10 s; others as many times PPO's seconds.
+PPO_SECONDS, TIMES_PPO = 5.0, {"ppo_transformer": 4.0}
+OTHERS_TIMES_PPO = 2.5
 
 
 def imports() -> dict[str, dict[str, float]]:
@@ -87,6 +91,14 @@ def compilation(agent: str, env: str) -> dict[str, float]:
     return {"trace_seconds": round(traced - start, 2), "compile_seconds": round(time.perf_counter() - traced, 2)}
 
 
+def budgets(agents: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Seconds that each measured agent may take; without a figure of PPO's, its own budget stands for it."""
+    ppo = agents.get("ppo")
+    unit = ppo["trace_seconds"] + ppo["compile_seconds"] if ppo else PPO_SECONDS
+    times = {agent: TIMES_PPO.get(agent, OTHERS_TIMES_PPO) for agent in agents}
+    return {agent: PPO_SECONDS if agent == "ppo" else round(unit * times[agent], 1) for agent in agents}
+
+
 def second_start() -> dict[str, float]:
     """Seconds that `jaxrl train ppo CartPole-v1` takes to get ready, without and with the cache of its first start."""
     found = {}
@@ -121,6 +133,13 @@ def main() -> None:
         results["agents"][agent] = {"env": AGENTS[agent], **compilation(agent, AGENTS[agent])}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    allowed = budgets(results["agents"])
+    spent = {
+        agent: round(took["trace_seconds"] + took["compile_seconds"], 1) for agent, took in results["agents"].items()
+    }
+    over = [f"{agent} {spent[agent]} s of {allowed[agent]} s" for agent in spent if spent[agent] > allowed[agent]]
+    if over:
+        sys.exit(f"over the budget of compilation: {', '.join(over)}")
 
 
 if __name__ == "__main__":

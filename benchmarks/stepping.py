@@ -46,7 +46,7 @@ GYMNAX_NAMES = {"FourRooms-v0": "FourRooms-misc", "SimpleBandit-bsuite": ""}
 
 def length(num_envs: int) -> int:
     """Steps of a rollout, few enough to stay in the cache."""
-    return min(1024, max(32, 8192 // num_envs))
+    return min(1024, max(8192 // num_envs, min(32, 2**18 // num_envs), 8))
 
 
 class Contender:

@@ -524,6 +524,27 @@ def as_sequence_network(net: Recurrent) -> SequenceNetwork:
     return SequenceNetwork(net.init, net.memory, net.step, unroll)
 
 
+def lecun(net: Network) -> Network:
+    """The same network with kernels drawn from LeCun's normal distribution, variance 1 / inputs, truncated at 2 σ.
+
+    Flax's default, and so that of most DQNs in JAX. Of an observation of few numbers it makes larger features than
+    `orthogonal`: those of 4 numbers to 120 units are 4 times as large, and DQN with a small step size learns earlier.
+    """
+
+    def init(key: jax.Array) -> Any:
+        leaves, tree = jax.tree.flatten_with_path(net.init(key))
+        keys = jax.random.split(key, len(leaves))
+        draw = nn.initializers.lecun_normal()
+
+        def again(key: jax.Array, path: Any, leaf: jax.Array) -> jax.Array:
+            return draw(key, leaf.shape, leaf.dtype) if path[-1].key == "kernel" else leaf
+
+        drawn = [again(k, path, leaf) for k, (path, leaf) in zip(keys, leaves, strict=True)]
+        return jax.tree.unflatten(tree, drawn)
+
+    return Network(init, net.apply)
+
+
 def noisy(net: Network, sigma: float = 0.5) -> Network:
     """Gives every dense layer factorised Gaussian noise of learnt size (NoisyNet, Fortunato et al., arXiv:1706.10295).
 

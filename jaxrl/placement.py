@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from envs.spaces import Box, Space, flat_size
 
-CPU_LANES = 4  # runs in one vmap on a CPU; measured on PPO: 2 and 8 are 10–30 % slower
+CPU_LANES = 4  # runs in one vmap on a CPU; measured on PPO: 1 and 2 are 5–15 % slower, 16 more
 
 
 WIDE = 256  # numbers in an observation from which a single run gains by a second thread; 4 and 400 were measured
@@ -70,14 +70,19 @@ class Layout(NamedTuple):
 def layout(num_runs: int, lanes: int | None = None) -> Layout:
     """Chooses the layout of `num_runs` runs for the default backend.
 
+    On a CPU the runs of a device make groups without a spare place, of `CPU_LANES` or what is next to it: a group that
+    is not full costs the time of a full one, and cutting its spare results off copies all the others.
+
     Args:
         num_runs: at least 1.
-        lanes: most runs in one vmap; by default `CPU_LANES` on a CPU, no limit elsewhere.
+        lanes: most runs in one vmap; by default `CPU_LANES` or one more on a CPU, no limit elsewhere.
     """
     shards = min(num_runs, jax.local_device_count())
     per_shard = -(-num_runs // shards)
-    most = lanes or (CPU_LANES if jax.default_backend() == "cpu" else per_shard)
-    groups = -(-per_shard // most)
+    if lanes is None and jax.default_backend() == "cpu":
+        width = next(w for w in (CPU_LANES, CPU_LANES + 1, *range(CPU_LANES - 1, 0, -1)) if per_shard % w == 0)
+        return Layout(shards, per_shard // width, width)
+    groups = -(-per_shard // (lanes or per_shard))
     return Layout(shards, groups, -(-per_shard // groups))
 
 
@@ -106,6 +111,8 @@ def map_runs(run: Callable[..., Any], lanes: int | None = None) -> Callable[...,
         shards, groups, width = layout(num_runs, lanes)
 
         def on_one_device(*shard: Any) -> Any:
+            if width == 1:
+                return _one_by_one(run, shard)
             if groups == 1:
                 return jax.vmap(run)(*shard)
             grouped = jax.tree.map(lambda x: x.reshape(groups, width, *x.shape[1:]), shard)
@@ -125,6 +132,13 @@ def map_runs(run: Callable[..., Any], lanes: int | None = None) -> Callable[...,
         return jax.tree.map(lambda x: x[:num_runs], out) if spare else out
 
     return mapped
+
+
+def _one_by_one(run: Callable[..., Any], batch: Any) -> Any:
+    """Runs one after the other, each without the axis of length 1 that a vmap would give its products."""
+    if jax.tree.leaves(batch)[0].shape[0] > 1:
+        return jax.lax.map(lambda one: run(*one), batch)
+    return jax.tree.map(lambda x: x[None], run(*jax.tree.map(lambda x: x[0], batch)))
 
 
 def _warn_of_copies() -> None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import operations, page
+from benchmarks import operations, page, startup
 from benchmarks.cases import CASES
 from jaxrl import agents
 
@@ -30,6 +30,13 @@ def test_numbers_are_written_short() -> None:
 def test_the_page_is_made_of_what_was_measured() -> None:
     assert "Random stepping" in page.text()
     assert page.PAGE.read_text() == page.text()
+
+
+def test_compilation_has_a_budget_in_terms_of_ppo() -> None:
+    took = {"trace_seconds": 1.0, "compile_seconds": 3.0}
+    agents_took = {"ppo": took, "dqn": took, "ppo_transformer": took}
+    assert startup.budgets(agents_took) == {"ppo": 5.0, "dqn": 10.0, "ppo_transformer": 16.0}
+    assert startup.budgets({"dqn": took}) == {"dqn": 12.5}
 
 
 @pytest.mark.parametrize("lanes", [1, 3])

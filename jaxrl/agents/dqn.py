@@ -76,6 +76,8 @@ class Config:
     """Sizes of the dense layers."""
     activation: networks.Activation = "relu"
     """After every dense layer."""
+    weights: Literal["orthogonal", "lecun"] = "orthogonal"
+    """How kernels are drawn; the DQNs of CleanRL and purejaxrl have `networks.lecun`."""
 
 
 class Hyperparams(NamedTuple):
@@ -137,6 +139,7 @@ def build(config: Config, observation_space: Space, num_actions: int) -> network
     """Builds the network of action values: apply(params, obs [..., *obs]) -> f32[..., A]; noisy: see `networks`."""
     shape = (config.torso, config.hidden, config.activation)
     net = networks.q_network(observation_space, num_actions, *shape, dueling=config.dueling)
+    net = networks.lecun(net) if config.weights == "lecun" else net
     return networks.noisy(net) if config.exploration == "noisy" else net
 
 

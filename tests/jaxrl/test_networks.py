@@ -180,6 +180,22 @@ def noisy_by_hand(params, x, noise):
     return x @ weights + params["mean"]["q"]["bias"] + params["sigma"]["/q"]["bias"] * out
 
 
+def test_lecun_draws_kernels_alone():
+    """Variance 1 / inputs, no two alike; biases, scales and the function itself as they were."""
+    net = networks.q_network(Box(-1, 1, (4,)), 3, "mlp", (400, 300), "relu", layer_norm=True)
+    before, after = net.init(jax.random.key(0)), networks.lecun(net).init(jax.random.key(0))
+    layers = after["MLP_0"]
+    for kernel in (layers["Dense_0"]["kernel"], layers["Dense_1"]["kernel"], after["q"]["kernel"]):
+        values = np.asarray(kernel)
+        np.testing.assert_allclose(values.var() * values.shape[0], 1.0, atol=5 * (2 / values.size) ** 0.5)
+        assert len(np.unique(values)) > 0.99 * values.size
+    for name, layer in before["MLP_0"].items():
+        for part in set(layer) - {"kernel"}:
+            np.testing.assert_array_equal(layers[name][part], layer[part])
+    obs = jnp.ones((2, 4))
+    np.testing.assert_array_equal(networks.lecun(net).apply(after, obs), net.apply(after, obs))
+
+
 def test_noisy_layer_is_the_papers():
     net = networks.noisy(networks.q_network(Box(-1, 1, (4,)), 3, "mlp", (), "relu"), sigma=0.5)
     params = jax.jit(net.init)(jax.random.key(0))

@@ -13,7 +13,8 @@ def test_layouts_hold_every_run():
         for lanes in (None, 1, 3, 100):
             shards, groups, width = placement.layout(runs, lanes)
             assert shards == min(runs, 2)
-            assert width <= (lanes or placement.CPU_LANES)
+            assert width <= (lanes or placement.CPU_LANES + 1)
+            assert lanes or shards * groups * width - runs == runs % shards  # only a device's share may be uneven
             assert runs <= shards * groups * width < runs + shards * groups + shards * width
 
 
