@@ -24,7 +24,7 @@ class Case:
     rejax: dict[str, Any] | None = None
     """Arguments of rejax's `create`; None: not measured."""
     sb3: dict[str, Any] | None = None
-    """Arguments of Stable-Baselines3's class, and "num_envs"; None: not measured."""
+    """Arguments of Stable-Baselines3's and sbx's class, and "num_envs"; None: not measured."""
     sb3_steps: int = 0
     """Environment steps of its turn, fewer because it is slow; one seed."""
     env_options: dict[str, Any] = field(default_factory=dict)

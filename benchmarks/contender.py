@@ -105,20 +105,31 @@ def rejax(case: Case) -> Ready:
 
 def stable_baselines3(case: Case) -> Ready:
     """Stable-Baselines3 on Gymnasium's environment, seed after seed."""
+    return _by_the_interface_of_sb3(case, "stable_baselines3", 0)
+
+
+def sbx(case: Case) -> Ready:
+    """Stable-Baselines3 with its updates in JAX, as that; what it compiles, for every model anew, is not timed."""
+    return _by_the_interface_of_sb3(case, "sbx", 2_048)
+
+
+def _by_the_interface_of_sb3(case: Case, module: str, untimed_steps: int) -> Ready:
     import gymnasium
-    import stable_baselines3 as sb3  # pyright: ignore[reportMissingImports]
     from stable_baselines3.common import evaluation, vec_env  # pyright: ignore[reportMissingImports]
 
     settings = dict(case.sb3 or {})
-    algorithm, num_envs = getattr(sb3, settings.pop("algorithm")), settings.pop("num_envs", 1)
+    algorithm = getattr(importlib.import_module(module), settings.pop("algorithm"))
+    num_envs = settings.pop("num_envs", 1)
 
     def turn(seeds: list[int]) -> tuple[float, np.ndarray]:
         elapsed, returns = 0.0, []
         for seed in seeds:
             env = vec_env.DummyVecEnv([lambda: gymnasium.make(case.env)] * num_envs)
             model = algorithm("MlpPolicy", env, seed=seed, device="cpu", **settings)
+            if untimed_steps:
+                model.learn(untimed_steps)
             start = time.perf_counter()
-            model.learn(case.sb3_steps)
+            model.learn(case.sb3_steps, reset_num_timesteps=not untimed_steps)
             elapsed += time.perf_counter() - start
             returns.append(evaluation.evaluate_policy(model, gymnasium.make(case.env), 20, warn=False)[0])
         return elapsed, np.asarray(returns)
@@ -138,7 +149,13 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[s
     return program, {"trace_seconds": round(traced - start, 2), "compile_seconds": round(ended - traced, 2)}
 
 
-CONTENDERS: dict[str, Callable[[Case], Ready]] = {"ours": ours, "rejax": rejax, "stable-baselines3": stable_baselines3}
+CONTENDERS: dict[str, Callable[[Case], Ready]] = {
+    "ours": ours,
+    "rejax": rejax,
+    "stable-baselines3": stable_baselines3,
+    "sbx-rl": sbx,
+}
+ONE_SEED = ("stable-baselines3", "sbx-rl")  # a turn of theirs is one seed and fewer steps
 
 
 def main() -> None:
@@ -153,8 +170,7 @@ def main() -> None:
         answers.flush()
 
     answer(**ready)
-    num_seeds = 1 if who == "stable-baselines3" else case.num_seeds
-    steps = case.sb3_steps if who == "stable-baselines3" else case.env_steps
+    num_seeds, steps = (1, case.sb3_steps) if who in ONE_SEED else (case.num_seeds, case.env_steps)
     for line in sys.stdin:
         first = int(line)
         elapsed, returns = turn(list(range(first, first + num_seeds)))

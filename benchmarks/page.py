@@ -84,7 +84,10 @@ def training() -> list[str]:
     lines = ["## Training", "", f"{where(results)}; {peers}; {PUREJAXRL}.", "", *training_table(results)]
     shown = [case for name, case in CASES.items() if name in results["cases"]]
     notes = [f"- {case.title}: {note}." for case in shown for note in case.notes]
-    fewer = "- Stable-Baselines3 trains one seed for fewer steps (see benchmarks/cases.py): only its speed compares."
+    fewer = (
+        "- Stable-Baselines3 and sbx-rl train one seed for fewer steps (see benchmarks/cases.py): only their speeds "
+        "compare; what sbx compiles happens before its clock starts."
+    )
     return [*lines, "Where settings differ:", "", fewer, *notes, ""]
 
 
@@ -231,19 +234,28 @@ def stepping() -> list[str]:
         "",
     ]
     for results in measured:
-        lines += [f"{where(results)}; gymnax {results['machine']['gymnax']}:", "", *stepping_table(results)]
+        lines += [f"{where(results)}; {_stepping_peers(results)}:", "", *stepping_table(results)]
     return lines
 
 
+def _stepping_peers(results: dict[str, Any]) -> str:
+    machine = results["machine"]
+    return ", ".join(f"{peer} {machine[peer]}" for peer in ("gymnax", "envpool") if machine.get(peer))
+
+
 def stepping_table(results: dict[str, Any]) -> list[str]:
-    """A row for every environment and size that gymnax has too."""
+    """A row for every environment and size that gymnax or envpool has too."""
     rows = []
     for name, entry in results["environments"].items():
-        for size, figures in entry["gymnax"].items():
-            ours = entry["ours"][size]
-            ratio = f"{ours['median'] / figures['median']:.1f} ×"
-            rows.append([name, f"{int(size):,}", spread(ours), spread(figures), ratio])
-    return table(["environment", "side by side", "ours", "gymnax", "ours / gymnax"], rows)
+        for size, ours in entry["ours"].items():
+            cells = []
+            for peer in ("gymnax", "envpool"):
+                figures = entry.get(peer, {}).get(size)
+                cells += [spread(figures), f"{ours['median'] / figures['median']:.1f} ×"] if figures else ["", ""]
+            if any(cells):
+                rows.append([name, f"{int(size):,}", spread(ours), *cells])
+    head = ["environment", "side by side", "ours", "gymnax", "ours / gymnax", "envpool", "ours / envpool"]
+    return table(head, rows)
 
 
 def gpu() -> list[str]:
@@ -255,7 +267,7 @@ def gpu() -> list[str]:
     if train:
         lines += [f"{where(train)}.", "", *training_table(train)]
     if step:
-        lines += [f"{where(step)}; gymnax {step['machine']['gymnax']}.", "", *stepping_table(step)]
+        lines += [f"{where(step)}; {_stepping_peers(step)}.", "", *stepping_table(step)]
     return lines
 
 

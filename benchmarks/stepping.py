@@ -1,12 +1,13 @@
-"""Random stepping with auto-reset: our environments beside their originals and gymnax's, in turn, in one run.
+"""Random stepping with auto-reset: our environments beside their originals, gymnax's and envpool's, in one run.
 
     python -m benchmarks.stepping [--names CartPole-v1 …] [--num-envs 1 256 4096] [--out FILE]
 
 Ours and gymnax are each one compiled scan over a batch of environments with actions drawn inside; ours has one device
-for each core, as `jaxrl train` has, gymnax all cores in one device, which is JAX's default; the originals step one
-environment in a Python loop. Every figure is the median of rounds in which all contenders take turns (A B C A B C),
-with the slowest and the fastest round beside it. Compilation is timed apart. The results go to a JSON file from which
-`docs/generate.py` makes the table of docs/environments.md.
+for each core, as `jaxrl train` has, gymnax all cores in one device, which is JAX's default; envpool steps its batch in
+C++ on all cores, with actions drawn by NumPy; the originals step one environment in a Python loop. Every figure is the
+median of rounds in which all contenders take turns (A B C A B C), with the slowest and the fastest round beside it.
+Compilation is timed apart. The results go to a JSON file from which `docs/generate.py` makes the table of
+docs/environments.md.
 """
 
 import argparse
@@ -239,14 +240,38 @@ def _bsuite(name: str) -> tuple[str, Contender] | None:
     return f"bsuite {version('bsuite')}", Contender(turn, ORIGINAL_STEPS, 0.0)
 
 
+def of_envpool(name: str, num_envs: int) -> Contender | None:
+    """Envpool's environment of that name, if it is installed and has one."""
+    if importlib.util.find_spec("envpool") is None:
+        return None
+    envpool: Any = importlib.import_module("envpool")
+    if name not in envpool.list_all_envs():
+        return None
+    env = envpool.make_gymnasium(name, num_envs=num_envs, num_threads=jax.local_device_count())
+    env.reset()
+    space, draws = env.action_space, np.random.default_rng(0)
+
+    def turn() -> None:
+        for _ in range(ORIGINAL_STEPS):
+            if hasattr(space, "n"):
+                action = draws.integers(space.n, size=num_envs, dtype=np.int32)
+            else:
+                action = draws.uniform(space.low, space.high, (num_envs, *space.shape)).astype(space.dtype)
+            env.step(action)  # where an episode has ended, this starts the next
+
+    return Contender(turn, ORIGINAL_STEPS * num_envs, 0.0)
+
+
 def measure(name: str, sizes: list[int]) -> dict[str, Any]:
-    """All contenders of one environment: {"devices": ours, "ours": {size: figures}, "gymnax": …, "original": {…}}."""
-    entry: dict[str, Any] = {"devices": jax.local_device_count(), "ours": {}, "gymnax": {}}
+    """All contenders: {"devices": ours, "ours": {size: figures}, "gymnax": …, "envpool": …, "original": {…}}."""
+    entry: dict[str, Any] = {"devices": jax.local_device_count(), "ours": {}, "gymnax": {}, "envpool": {}}
     found = original(name)
     for index, num_envs in enumerate(sizes):
         contenders = {"ours": ours(name, num_envs)}
         if (peer := of_gymnax(name, num_envs)) is not None:
             contenders["gymnax"] = peer
+        if (peer := of_envpool(name, num_envs)) is not None:
+            contenders["envpool"] = peer
         if index == 0 and found is not None:
             contenders["original"] = found[1]
         for _ in range(ROUNDS):
@@ -284,8 +309,8 @@ def main() -> None:
     use_all_cores()
     jax.config.update("jax_enable_compilation_cache", False)
     old = json.loads(options.out.read_text()) if options.out.exists() else {"environments": {}}
-    peer = version("gymnax") if importlib.util.find_spec("gymnax") else None
-    old["machine"] = machine() | {"gymnax": peer}
+    peers = {name: version(name) if importlib.util.find_spec(name) else None for name in ("gymnax", "envpool")}
+    old["machine"] = machine() | peers
     for name in options.names:
         sys.stderr.write(f"{name} …\n")
         old["environments"][name] = measure(name, options.num_envs)

@@ -1,4 +1,4 @@
-"""Training: our agents beside rejax's and Stable-Baselines3's at the same settings, in turn, in one run.
+"""Training: our agents beside rejax's, Stable-Baselines3's and sbx's at the same settings, in turn, in one run.
 
     python -m benchmarks.training [--cases ppo-cartpole-1 …] [--turns 3] [--contender NAME=COMMAND …] [--out FILE]
 
@@ -23,7 +23,7 @@ from benchmarks.cases import CASES, CPU, Case
 from benchmarks.machine import machine
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
-PEERS = {"rejax": "rejax", "stable-baselines3": "stable_baselines3"}
+PEERS = {"rejax": "rejax", "stable-baselines3": "stable_baselines3", "sbx-rl": "sbx"}
 
 
 class Process:
@@ -67,7 +67,7 @@ class Process:
 
 def peers(case: Case) -> list[str]:
     """Whom this case is measured against, as far as they are installed."""
-    wanted = {"rejax": case.rejax, "stable-baselines3": case.sb3}
+    wanted = {"rejax": case.rejax, "stable-baselines3": case.sb3, "sbx-rl": case.sb3}
     return [who for who, module in PEERS.items() if wanted[who] is not None and importlib.util.find_spec(module)]
 
 

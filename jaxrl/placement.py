@@ -138,7 +138,7 @@ def _one_by_one(run: Callable[..., Any], batch: Any) -> Any:
     """Runs one after the other, each without the axis of length 1 that a vmap would give its products."""
     if jax.tree.leaves(batch)[0].shape[0] > 1:
         return jax.lax.map(lambda one: run(*one), batch)
-    return jax.tree.map(lambda x: x[None], run(*jax.tree.map(lambda x: x[0], batch)))
+    return jax.tree.map(lambda x: jnp.asarray(x)[None], run(*jax.tree.map(lambda x: x[0], batch)))
 
 
 def _warn_of_copies() -> None:
