@@ -24,8 +24,7 @@ A ratio above 1 means that ours is faster.
 PUREJAXRL = (
     "purejaxrl (commit 31756b1), in no registry, run from its own files under jax 0.10 with `jax.tree_map` given back, "
     "its greedy policy evaluated in gymnax's environment; for 64 seeds with Gaussian initial weights, because its "
-    "batched QR hangs on two cores (with such weights ours has 421.0, standard error 4.5, where it has 402.5 with "
-    "orthogonal ones: 128 seeds)"
+    "batched QR hangs on two cores"
 )
 GPU_COMMANDS = [
     "    python -m benchmarks.training --out benchmarks/results/gpu/training.json "
