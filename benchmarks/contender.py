@@ -31,7 +31,7 @@ def ours(case: Case) -> Ready:
     import envs
     import jaxrl
     from jaxrl import agents
-    from jaxrl.placement import map_runs, spread
+    from jaxrl.placement import compiler_options, map_runs, spread
     from jaxrl.train import evaluate_agent, run, with_total_steps
 
     env, params = envs.make(case.env, **case.env_options)
@@ -50,7 +50,8 @@ def ours(case: Case) -> Ready:
         state, metrics = run(agent, agent.init(key, hp, params), iterations)
         return state, metrics.episodes
 
-    program, seconds = compiled(map_runs(train), *batch(list(range(case.num_seeds))))
+    options = compiler_options(case.num_seeds)
+    program, seconds = compiled(map_runs(train), *batch(list(range(case.num_seeds))), options=options)
     judge = jax.jit(map_runs(lambda state: evaluate_agent(agent, state, case.eval_episodes)))
 
     def turn(seeds: list[int]) -> tuple[float, np.ndarray]:
@@ -137,14 +138,16 @@ def _by_the_interface_of_sb3(case: Case, module: str, untimed_steps: int) -> Rea
     return turn, {"trace_seconds": 0.0, "compile_seconds": 0.0}
 
 
-def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[str, float]]:
+def compiled(
+    function: Callable[..., Any], *arguments: Any, options: dict[str, Any] | None = None
+) -> tuple[Any, dict[str, float]]:
     """The compiled program, and the seconds of tracing and of compilation."""
     import jax
 
     start = time.perf_counter()
     lowered = jax.jit(function).lower(*arguments)
     traced = time.perf_counter()
-    program = lowered.compile()
+    program = lowered.compile(options)
     ended = time.perf_counter()
     return program, {"trace_seconds": round(traced - start, 2), "compile_seconds": round(ended - traced, 2)}
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from envs.errors import InputError
 from jaxrl.evaluate import Evaluation
-from jaxrl.placement import layout, map_runs, spread
+from jaxrl.placement import compiler_options, layout, map_runs, spread
 from jaxrl.progress import Progress
 from jaxrl.train import evaluate_agent, run, schedule, with_total_steps
 from jaxrl.types import Agent, Metrics
@@ -111,7 +111,7 @@ def fit(
     fills_layout = num_runs % layout(num_runs).shards == 0
     program = jax.jit(map_runs(stretch), donate_argnums=(0,) if fills_layout else ())
     if done < plan.num_evals:
-        program = program.lower(state).compile()
+        program = program.lower(state).compile(compiler_options(num_runs))
     compiled = time.perf_counter()
 
     with Progress(plan, num_runs, done, show=progress) as bar:

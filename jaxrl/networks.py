@@ -6,6 +6,7 @@ into one that explores by the noise of its weights.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -98,6 +99,37 @@ def dense(features: int, scale: float = 2.0**0.5, name: str | None = None) -> nn
     )
 
 
+@jax.custom_jvp
+def multiply_columns(kernel: jax.Array, x: jax.Array) -> jax.Array:
+    """The transpose of f32[n, m] times f32[n, B]: what `multiply` does, for a batch that lies in columns.
+
+    On CPU the gradient by the kernel then needs no transposed copy of the batch, only the product one of the kernel.
+    """
+    return jax.lax.optimization_barrier(kernel.T) @ x
+
+
+@multiply_columns.defjvp
+def _multiply_columns_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (kernel, x), (dkernel, dx) = primals, tangents
+    return multiply_columns(kernel, x), dkernel.T @ x + kernel.T @ dx
+
+
+class DenseColumns(nn.Module):
+    """`dense` for a batch that lies in columns, with the same parameters."""
+
+    features: int
+    scale: float = 2.0**0.5
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """f32[n, B] -> f32[features, B]."""
+        kernel = self.param("kernel", orthogonal(self.scale), (x.shape[0], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return multiply_columns(kernel, x) + bias[:, None]
+
+
 class MLP(nn.Module):
     """Dense layers, each followed by the activation."""
 
@@ -107,10 +139,13 @@ class MLP(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """f32[..., n] -> f32[..., hidden[-1]]; units are dropped where an rng "dropout" is given."""
-        for size in self.hidden:
-            x = dense(size)(x)
+    def __call__(self, x: jax.Array, columns: bool = False) -> jax.Array:
+        """f32[..., n] -> f32[..., hidden[-1]]; units are dropped where an rng "dropout" is given.
+
+        With `columns` f32[n, B] -> f32[hidden[-1], B], without normalisation.
+        """
+        for i, size in enumerate(self.hidden):
+            x = DenseColumns(size, name=f"Dense_{i}")(x) if columns else dense(size)(x)
             if self.dropout:
                 x = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
             if self.layer_norm:
@@ -256,6 +291,13 @@ class _Heads(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        *batch, inputs = x.shape
+        # Where the batch is larger than the layers, their transposed copies are smaller than its own.
+        plain = self.kind == "mlp" and not self.layer_norm and len(self.hidden) > 0
+        if plain and math.prod(batch) > max(self.hidden) and jax.default_backend() == "cpu":
+            x = MLP(self.hidden, self.activation)(jax.lax.optimization_barrier(x.reshape(-1, inputs).T), columns=True)
+            heads = [DenseColumns(features, scale, name=name)(x) for name, features, scale in self.heads]
+            return tuple(head.T.reshape(*batch, -1) for head in heads)
         x = torso(self.kind, self.hidden, self.activation, self.layer_norm)(x)
         return tuple(dense(features, scale, name)(x) for name, features, scale in self.heads)
 

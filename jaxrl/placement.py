@@ -40,7 +40,7 @@ def use_all_cores(num_runs: int | None = None, observation_space: "Space | None"
     Returns:
         The number of local devices of the default backend.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _cores()
     if num_runs is not None:
         cores = min(cores, num_runs)
     wide = isinstance(observation_space, Box) and flat_size(observation_space) >= WIDE
@@ -57,6 +57,10 @@ def use_all_cores(num_runs: int | None = None, observation_space: "Space | None"
                 stacklevel=2,
             )
     return jax.local_device_count()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Layout(NamedTuple):
@@ -84,6 +88,19 @@ def layout(num_runs: int, lanes: int | None = None) -> Layout:
         return Layout(shards, per_shard // width, width)
     groups = -(-per_shard // (lanes or per_shard))
     return Layout(shards, groups, -(-per_shard // groups))
+
+
+def compiler_options(num_runs: int) -> dict[str, Any]:
+    """What to compile a program of `map_runs` with: each device keeps to its own core where every core has a device.
+
+    XLA otherwise hands products of one device to the thread of another, which has its own to do: PPO with 64 runs on
+    two cores is 1.1 times as fast without.
+
+    Args:
+        num_runs: that the program maps over.
+    """
+    busy = jax.default_backend() == "cpu" and layout(num_runs).shards >= max(_cores(), 2)
+    return {"xla_cpu_multi_thread_eigen": False} if busy else {}
 
 
 def spread(tree: Any) -> Any:

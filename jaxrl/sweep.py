@@ -327,7 +327,7 @@ class _Job:
         started = time.perf_counter()
         shapes = placement.spread(self._slice(0, size))
         program = jax.jit(placement.map_runs(self.train, lanes=size))
-        self.compiled = program.lower(*shapes).compile()
+        self.compiled = program.lower(*shapes).compile(placement.compiler_options(size))
         memory = self.compiled.memory_analysis()
         needed = memory.temp_size_in_bytes + memory.output_size_in_bytes + memory.argument_size_in_bytes
         needed *= placement.layout(size, lanes=size).shards  # the analysis is of one device

@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from envs import episode, threefry
 from envs.base import Env
@@ -209,7 +210,7 @@ def update(
         grads, scalars = jax.grad(loss, has_aux=True)(before.params, jax.tree.map(lambda x: x[rows], samples))
         updates, opt_state = optimizer(hp).update(grads, before.opt_state)
         after = before._replace(params=optax.apply_updates(before.params, updates), opt_state=opt_state)
-        scalars["grad_norm"] = optax.tree.norm(grads)
+        scalars["grad_norm"] = jnp.linalg.norm(ravel_pytree(grads)[0])  # a vector that the optimiser makes as well
         if config.early_stop:
             going &= scalars["approx_kl"] <= 1.5 * hp.target_kl
             after = jax.tree.map(lambda new, old: jnp.where(going, new, old), after, before)

@@ -73,6 +73,34 @@ def test_a_product_has_the_derivatives_of_a_product():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_large_batches_in_columns_are_the_same_network(monkeypatch):
+    """Values and derivatives, forward and reverse, alone and in lanes, from parameters of the same tree."""
+    net = networks.with_heads(Box(-1, 1, (3,)), [("policy", 2, 0.01), ("value", 1, 1.0)], "mlp", (8, 6), "tanh")
+    obs = jax.random.normal(jax.random.key(0), (4, 5, 3))
+    params = jax.vmap(net.init)(jax.random.split(jax.random.key(1), 2))
+
+    def loss(params, obs):
+        policy, value = net.apply(params, obs)
+        return (jnp.sin(policy).sum(-1) * value[..., 0]).sum()
+
+    def derivatives(params, obs):
+        gradient = jax.grad(loss, (0, 1))
+        return net.apply(params, obs), gradient(params, obs), jax.jvp(gradient, (params, obs), (params, obs))[1]
+
+    def computed():
+        one = jax.tree.map(lambda x: x[0], params)
+        text = str(jax.make_jaxpr(lambda *args: net.apply(*args))(one, obs))
+        return text, jax.tree.leaves((derivatives(one, obs), jax.vmap(derivatives, (0, None))(params, obs)))
+
+    columns, ours = computed()
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    rows, theirs = computed()
+    assert "f32[8,20]" in columns
+    assert "f32[8,20]" not in rows
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("size", "kernel", "stride"), [((9, 9), 3, 1), ((11, 13), 4, 3), ((12, 8), 4, 2), ((7, 9), 2, 3)]
 )
