@@ -36,8 +36,11 @@ DEFAULT = (
     "ppo-cartpole-64",
     "dqn-cartpole-1",
     "dqn-cartpole-16",
+    "double-dqn-cartpole-1",
     "sac-pendulum-1",
+    "sac-pendulum-8",
     "td3-pendulum-1",
+    "td3-pendulum-8",
     "ppo-breakout-1",
     "dqn-breakout-1",
 )
@@ -60,8 +63,8 @@ def products(program: str) -> dict[str, float]:
 
     def of_dot(shape: str, rest: str) -> float:
         operands = [shapes[operand] for operand in re.findall(r"%([\w.\-]+)", rest.split(")")[0])]
-        batch = re.search(r"lhs_batch_dims=\{(\d+)\}", rest)
-        many = operands[0][int(batch[1])] if batch else 1
+        batch = re.search(r"lhs_batch_dims=\{([\d,]+)\}", rest)
+        many = math.prod(operands[0][axis] for axis in numbers(batch[1])) if batch else 1
         sizes = [math.prod(dims) / many for dims in (*operands, numbers(shape))]
         return 2 * math.sqrt(math.prod(sizes)) * many
 
@@ -101,7 +104,7 @@ def peak() -> float:
     a = jnp.ones((1024, 1024))
     multiply = jax.jit(jnp.matmul).lower(a, a).compile()
     times = []
-    for _ in range(5):
+    for _ in range(20):
         start = time.perf_counter()
         jax.block_until_ready(multiply(a, a))
         times.append(time.perf_counter() - start)
@@ -183,9 +186,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if hasattr(os, "sched_setaffinity"):  # before the first use of a device, whose threads inherit it
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    results: dict[str, Any] = {"machine": machine(), "peak_gflop_per_second": round(peak() / 1e9, 1), "cases": {}}
+    results: dict[str, Any] = {"machine": machine(), "peak_gflop_per_second": 0.0, "cases": {}}
     for name in options.cases:
         print(name, "…", file=sys.stderr, flush=True)
+        # On a machine with neighbours the fastest of many moments is the nearest to what the core can do.
+        results["peak_gflop_per_second"] = max(results["peak_gflop_per_second"], round(peak() / 1e9, 1))
         results["cases"][name] = measure(name)
     options.out.write_text(json.dumps(results, indent=1) + "\n")
 

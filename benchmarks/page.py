@@ -196,6 +196,43 @@ def operations() -> list[str]:
     return lines + table(head, rows)
 
 
+def limits() -> list[str]:
+    """What arithmetic allows of each training case, beside what was reached."""
+    trained, profiled = load("training"), load("operations")
+    if trained is None or profiled is None or trained["machine"]["device"] != profiled["machine"]["device"]:
+        return []
+    rows = []
+    cores = trained["machine"]["cores"]
+    for name, figures in profiled["cases"].items():
+        contenders = trained["cases"].get(name)
+        if contenders is None:
+            continue
+        ours = contenders["ours"]["median"]
+        one = profiled["peak_gflop_per_second"] * 1e9 / figures["product_flop_per_step"]
+        most = one * min(cores, CASES[name].num_seeds)
+        peers = {who: contenders[who]["median"] for who in ("rejax", "purejaxrl") if who in contenders}
+        ratios = ", ".join(f"{who} {ours / peer:.1f} × of {most / peer:.1f} ×" for who, peer in peers.items())
+        share = f"{ours / most:.0%}"
+        rows.append([CASES[name].title, count(ours), count(one), count(one * cores), share, ratios])
+    head = [
+        "case",
+        "env-steps/s",
+        "products alone, one core",
+        f"products alone, {cores} cores",
+        "reached of what its runs can use",
+        "ahead of a peer, reached and possible",
+    ]
+    lines = [
+        "## How near to the limit",
+        "",
+        "The speeds above beside what products of matrices alone would allow at the rate of the large product, were "
+        "all else free. Steps and updates of a run follow one another, so a single run is set beside one core (where "
+        "it sees pictures its products may use more), several runs beside as many cores as there are.",
+        "",
+    ]
+    return lines + table(head, rows)
+
+
 def replay() -> list[str]:
     """Uniform and prioritised draws."""
     results = load("replay")
@@ -272,7 +309,7 @@ def gpu() -> list[str]:
 
 def text() -> str:
     """The page."""
-    parts = [HEAD, *training(), *operations(), *stepping(), *replay(), *startup(), *gpu()]
+    parts = [HEAD, *training(), *operations(), *limits(), *stepping(), *replay(), *startup(), *gpu()]
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -1,6 +1,7 @@
 """The benchmarks' page, and the cases that it shows."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -39,11 +40,14 @@ def test_compilation_has_a_budget_in_terms_of_ppo() -> None:
     assert startup.budgets({"dqn": took}) == {"dqn": 12.5}
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_floating_point_operations_of_products_are_counted(lanes: int) -> None:
+@pytest.mark.parametrize("lanes", [(), (1,), (3,), (3, 2)])
+def test_floating_point_operations_of_products_are_counted(lanes: tuple[int, ...]) -> None:
     def two(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.tanh(x @ a) @ b
 
-    shapes = [jax.ShapeDtypeStruct((lanes, *shape), jnp.float32) for shape in ((32, 8), (8, 16), (16, 4))]
-    program = jax.jit(jax.vmap(two)).lower(*shapes).compile().as_text()
-    assert sum(operations.products(program or "").values()) == pytest.approx(lanes * 2 * (32 * 8 * 16 + 32 * 16 * 4))
+    mapped = two
+    for _ in lanes:
+        mapped = jax.vmap(mapped)
+    shapes = [jax.ShapeDtypeStruct((*lanes, *shape), jnp.float32) for shape in ((32, 8), (8, 16), (16, 4))]
+    counted = operations.products(jax.jit(mapped).lower(*shapes).compile().as_text() or "")
+    assert sum(counted.values()) == pytest.approx(math.prod(lanes) * 2 * (32 * 8 * 16 + 32 * 16 * 4))
