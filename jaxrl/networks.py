@@ -103,7 +103,8 @@ def dense(features: int, scale: float = 2.0**0.5, name: str | None = None) -> nn
 def multiply_columns(kernel: jax.Array, x: jax.Array) -> jax.Array:
     """The transpose of f32[n, m] times f32[n, B]: what `multiply` does, for a batch that lies in columns.
 
-    On CPU the gradient by the kernel then needs no transposed copy of the batch, only the product one of the kernel.
+    On CPU the gradient by the kernel then needs no transposed copy of the batch; the product needs one of the kernel,
+    behind a barrier for the reason given there.
     """
     return jax.lax.optimization_barrier(kernel.T) @ x
 
