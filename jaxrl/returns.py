@@ -5,8 +5,43 @@ truncated))`, `v_t = V(next_obs)` of the true successor. Where an episode is cut
 return ends with the bootstrapped value of the state that was really reached; where it terminates, the discount is 0.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+
+
+def successor_values(
+    value: Callable[[Any], jax.Array], v_tm1: jax.Array, next_obs: Any, truncated: jax.Array
+) -> jax.Array:
+    """V(next_obs) of a rollout, wherever it counts, for little more than the V(obs) that is known already.
+
+    A successor is what the next step sees, but after the last step and where an episode ended. Terminal ones do not
+    count (their discount is 0: they get the value of the new episode's start), so `value` is asked for the last and the
+    truncated ones alone: one of each environment at a time, until none is left. That is seldom more than twice.
+
+    Args:
+        value: obs [B, ...] -> f32[B].
+        v_tm1: f32[T, B] what `value` gives for the observations acted on; gradients do not pass.
+        next_obs: [T, B, ...] the true successors.
+        truncated: bool[T, B].
+
+    Returns:
+        f32[T, B].
+    """
+    length, num_envs = v_tm1.shape
+
+    def ask(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        open_, v_t = carry
+        t = jnp.argmax(open_, axis=0)  # the first of each environment
+        asked = open_ & (jnp.arange(length)[:, None] == t)
+        answers = value(jax.tree.map(lambda x: jnp.asarray(x)[t, jnp.arange(num_envs)], next_obs))
+        return open_ & ~asked, jnp.where(asked, answers, v_t)
+
+    open_ = jnp.asarray(truncated).at[-1].set(True)
+    following = jnp.roll(jax.lax.stop_gradient(v_tm1), -1, axis=0)
+    return jax.lax.while_loop(lambda carry: carry[0].any(), ask, (open_, following))[1]
 
 
 def lambda_returns(r_t: jax.Array, discount_t: jax.Array, v_t: jax.Array, lambda_t: jax.Array) -> jax.Array:

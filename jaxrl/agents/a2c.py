@@ -140,11 +140,14 @@ def update(
         (learner, scalars).
     """
     del key
-    next_value = nets.value(learner.params, batch.next_obs)  # of the true successor, also where the episode was cut
     discount, lam = returns.cuts(batch.terminated, batch.truncated, hp.gamma, hp.gae_lambda)
 
     def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         policy, value = nets.both(params, batch.obs)
+        # Of the true successor, also where the episode was cut.
+        next_value = returns.successor_values(
+            lambda obs: nets.value(learner.params, obs), value, batch.next_obs, batch.truncated
+        )
         advantage, target = returns.gae(batch.reward, discount, jax.lax.stop_gradient(value), next_value, lam)
         if config.normalize_advantage:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)

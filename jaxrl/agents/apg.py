@@ -219,7 +219,7 @@ def update(
 
     def critic_step(carry: tuple[Any, Any], rows: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
         critic, opt_state = carry
-        loss, grads = jax.value_and_grad(critic_loss)(critic, *jax.tree.map(lambda x: x[rows], samples))
+        loss, grads = jax.value_and_grad(critic_loss)(critic, *minibatches.take(samples, rows))
         step, opt_state = critic_opt.update(grads, opt_state)
         return (optax.apply_updates(critic, step), opt_state), loss
 

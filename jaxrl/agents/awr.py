@@ -27,7 +27,7 @@ from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
-from jaxrl import losses, networks, policies, returns
+from jaxrl import losses, minibatches, networks, policies, returns
 from jaxrl.rollout import Rollout, rollout
 from jaxrl.types import Agent, Metrics, Policy, Transition
 
@@ -161,7 +161,7 @@ def update(
     flat_target = target.reshape(-1)
 
     def critic_loss(critic: Any, rows: jax.Array) -> jax.Array:
-        value = nets.value({"critic": critic}, jax.tree.map(lambda x: x[rows], flat_obs))
+        value = nets.value({"critic": critic}, minibatches.take(flat_obs, rows))
         return losses.squared(value - flat_target[rows]).mean()
 
     def critic_step(carry: tuple[Any, Any], rows: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
@@ -183,7 +183,7 @@ def update(
     flat_weight = weight.reshape(-1)
 
     def policy_loss(actor: Any, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-        policy = nets.policy(actor, jax.tree.map(lambda x: x[rows], flat_obs))
+        policy = nets.policy(actor, minibatches.take(flat_obs, rows))
         return -(policy.log_prob(flat_action[rows]) * flat_weight[rows]).mean(), policy.entropy().mean()
 
     def policy_step(carry: tuple[Any, Any], rows: jax.Array) -> tuple[tuple[Any, Any], tuple[jax.Array, jax.Array]]:

@@ -140,13 +140,15 @@ def update(
         (learner, scalars).
     """
     del key
-    next_value = nets.value(learner.params, batch.next_obs)
     discount, lam = returns.cuts(batch.terminated, batch.truncated, hp.gamma, hp.trace_lambda)
 
     def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         policy, value = nets.both(params, batch.obs)
         log_prob = policy.log_prob(batch.extras["unit_action"])
         old_value, new_log_prob = jax.lax.stop_gradient((value, log_prob))
+        next_value = returns.successor_values(
+            lambda obs: nets.value(learner.params, obs), old_value, batch.next_obs, batch.truncated
+        )
         weight = jnp.exp(new_log_prob - batch.extras["log_prob"]) if config.correct else jnp.ones_like(log_prob)
         clips = (hp.clip_rho, hp.clip_pg_rho)
         advantage, target = returns.vtrace(batch.reward, discount, old_value, next_value, weight, lam, *clips)

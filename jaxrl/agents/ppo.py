@@ -167,7 +167,9 @@ def update(
     """
     # One pass of the critic over the rollout; V(next_obs) of the true successor, also where the episode was cut.
     value = nets.value(learner.params, batch.obs)
-    next_value = nets.value(learner.params, batch.next_obs)
+    next_value = returns.successor_values(
+        lambda obs: nets.value(learner.params, obs), value, batch.next_obs, batch.truncated
+    )
     discount, lam = returns.cuts(batch.terminated, batch.truncated, hp.gamma, hp.gae_lambda)
     advantage, target = returns.gae(batch.reward, discount, value, next_value, lam)
     old_policy = nets.policy(learner.params, batch.obs) if config.surrogate == "kl_penalty" else ()
@@ -207,7 +209,7 @@ def update(
 
     def gradient_step(carry: tuple[Learner, jax.Array], rows: jax.Array) -> tuple[Any, Any]:
         before, going = carry
-        grads, scalars = jax.grad(loss, has_aux=True)(before.params, jax.tree.map(lambda x: x[rows], samples))
+        grads, scalars = jax.grad(loss, has_aux=True)(before.params, minibatches.take(samples, rows))
         updates, opt_state = optimizer(hp).update(grads, before.opt_state)
         after = before._replace(params=optax.apply_updates(before.params, updates), opt_state=opt_state)
         scalars["grad_norm"] = jnp.linalg.norm(ravel_pytree(grads)[0])  # a vector that the optimiser makes as well

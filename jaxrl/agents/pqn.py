@@ -136,7 +136,7 @@ def update(
         return losses.squared(target - at_index(q, action)).mean(), q.mean()
 
     def gradient_step(learner: Learner, rows: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
-        minibatch = jax.tree.map(lambda x: x[rows], samples)
+        minibatch = minibatches.take(samples, rows)
         (value, q_mean), grads = jax.value_and_grad(loss, has_aux=True)(learner.params, *minibatch)
         step, opt_state = optimizer(hp).update(grads, learner.opt_state)
         scalars = {"loss": value, "q_mean": q_mean, "grad_norm": optax.tree.norm(grads)}

@@ -155,7 +155,10 @@ def update(
     del key
     if config.baseline == "value":
         counted = jnp.ones_like(batch.reward)
-        next_value = nets.value(learner.params, batch.next_obs)
+        # With λ = 1 no other successor's value counts than those of the last and of the truncated steps.
+        next_value = returns.successor_values(
+            lambda obs: nets.value(learner.params, obs), jnp.zeros_like(batch.reward), batch.next_obs, batch.truncated
+        )
         discount, lam = returns.cuts(batch.terminated, batch.truncated, hp.gamma, 1.0)
     else:
         counted = batch.extras["counted"].astype(jnp.float32)

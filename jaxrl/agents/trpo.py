@@ -178,7 +178,9 @@ def update(
         (learner, scalars; those of the critic averaged over its gradient steps).
     """
     value = nets.value(learner.params, batch.obs)
-    next_value = nets.value(learner.params, batch.next_obs)
+    next_value = returns.successor_values(
+        lambda obs: nets.value(learner.params, obs), value, batch.next_obs, batch.truncated
+    )
     discount, lam = returns.cuts(batch.terminated, batch.truncated, hp.gamma, hp.gae_lambda)
     advantage, target = returns.gae(batch.reward, discount, value, next_value, lam)
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
@@ -224,7 +226,7 @@ def update(
 
     def critic_step(carry: tuple[Any, Any], rows: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
         critic, opt_state = carry
-        loss, grads = jax.value_and_grad(critic_loss)(critic, *jax.tree.map(lambda x: x[rows], samples))
+        loss, grads = jax.value_and_grad(critic_loss)(critic, *minibatches.take(samples, rows))
         updates, opt_state = optimizer(hp).update(grads, opt_state)
         return (optax.apply_updates(critic, updates), opt_state), loss
 

@@ -17,6 +17,8 @@ def batch(steps=5, num_envs=3, seed=0):
     obs, next_obs = rng.normal(size=(2, steps, num_envs, 3)).astype(np.float32)
     action = jnp.asarray(rng.integers(0, 2, (steps, num_envs)))
     flags = rng.random((2, steps, num_envs)) < 0.2
+    goes_on = ~flags.any(0)[:-1, :, None]
+    next_obs[:-1] = np.where(goes_on, obs[1:], next_obs[:-1])  # what the next step sees
     reward = jnp.asarray(rng.normal(size=(steps, num_envs)), jnp.float32)
     return Transition(obs, action, reward, *map(jnp.asarray, flags), next_obs, {"unit_action": action})
 

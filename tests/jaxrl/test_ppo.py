@@ -21,6 +21,8 @@ def batch(steps=8, num_envs=4, seed=0):
     obs, next_obs = rng.normal(size=(2, steps, num_envs, 3)).astype(np.float32)
     action = rng.integers(0, 2, (steps, num_envs))
     flags = rng.random((2, steps, num_envs)) < 0.2
+    goes_on = ~flags.any(0)[:-1, :, None]
+    next_obs[:-1] = np.where(goes_on, obs[1:], next_obs[:-1])  # what the next step sees
     extras = {"unit_action": jnp.asarray(action), "log_prob": jnp.full((steps, num_envs), -0.7)}
     reward = jnp.asarray(rng.normal(size=(steps, num_envs)), jnp.float32)
     return Transition(obs, jnp.asarray(action), reward, *map(jnp.asarray, flags), next_obs, extras)

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -106,3 +107,53 @@ def test_vtrace_on_policy_is_gae_with_lambda_one_and_stops_where_an_episode_is_c
     want_advantage, want = returns.gae(r, discount, v_tm1, v_t, lam)
     np.testing.assert_allclose(target, want, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(advantage, want_advantage, rtol=1e-4, atol=1e-5)
+
+
+def test_successor_values_are_the_critics_wherever_they_count():
+    rng = np.random.default_rng(4)
+    obs, next_obs = rng.normal(size=(2, 5, 12, 3, 2)).astype(np.float32)  # [runs, T, B, ...]
+    terminated, truncated = rng.random((2, 5, 12, 3)) < 0.3
+    truncated[0], terminated[1] = True, False  # a run cut at every step, one that never terminates,
+    truncated[2] = terminated[2] = False  # one without an ending
+    goes_on = ~(terminated | truncated)[:, :-1, :, None]
+    next_obs[:, :-1] = np.where(goes_on, obs[:, 1:], next_obs[:, :-1])
+
+    def value(obs):
+        return jnp.sin(obs["x"][..., 0]) + obs["x"][..., 1]
+
+    def of_run(obs, next_obs, truncated):
+        return returns.successor_values(value, value({"x": obs}), {"x": next_obs}, truncated)
+
+    got = jax.jit(jax.vmap(of_run))(obs, next_obs, truncated)
+    counts = ~terminated | truncated
+    np.testing.assert_allclose(got[counts], np.asarray(value({"x": next_obs}))[counts], rtol=1e-6)
+    assert np.isfinite(got).all()
+    for run in range(5):  # the others of a batch change nothing
+        np.testing.assert_allclose(of_run(obs[run], next_obs[run], truncated[run]), got[run], rtol=1e-6)
+
+
+def test_successor_values_ask_for_the_last_and_the_truncated_steps_alone():
+    asked = []
+
+    def value(obs):
+        jax.debug.callback(lambda x: asked.append(np.asarray(x)), obs, ordered=True)
+        return obs * 10.0
+
+    next_obs = np.arange(12, dtype=np.float32).reshape(6, 2)
+    truncated = np.zeros((6, 2), bool)
+    truncated[1, 0] = truncated[3, 0] = True
+    got = returns.successor_values(value, np.full((6, 2), -1.0, np.float32), next_obs, truncated)
+    jax.effects_barrier()
+    want = np.full((6, 2), -1.0)
+    want[1, 0], want[3, 0], want[5] = 20, 60, (100, 110)
+    np.testing.assert_array_equal(got, want)
+    assert [x[0] for x in asked] == [2, 6, 10]
+
+
+def test_successor_values_pass_no_gradient():
+    def total(w):
+        v_tm1 = w * jnp.arange(6.0).reshape(3, 2)
+        v_t = returns.successor_values(lambda obs: 2 * obs, v_tm1, jnp.ones((3, 2)), jnp.zeros((3, 2), bool))
+        return (v_t + v_tm1).sum()
+
+    assert jax.grad(total)(3.0) == 15.0
