@@ -5,14 +5,17 @@
 One seed of a training case, or one vmap of as many as a core takes at once, on one core, so that the times of the
 operations add up. Products are told apart from everything else, and how many floating-point operations they did in
 their time is set beside what a large product reaches in the same process. Profiling itself makes short operations look
-longer.
+longer, so every size of product is also timed by itself: what they take together is what is left of a step where all
+else is free.
 """
 
 import argparse
 import collections
+import functools
 import glob
 import json
 import math
+import multiprocessing
 import os
 import re
 import sys
@@ -45,6 +48,7 @@ DEFAULT = (
     "dqn-breakout-1",
 )
 SHOWN = 12  # operations of each case
+Product = tuple[int, int, int, int]  # of so many pairs of matrices: rows, inner size, columns
 _DEFINITION = re.compile(r"^\s*(?:ROOT )?%([\w.\-]+) = \(?\w+\[([\d,]*)\]\S* ([\w\-]+)\((.*)", re.M)
 
 
@@ -53,28 +57,29 @@ def numbers(text: str) -> list[int]:
     return [int(n) for n in text.split(",") if n]
 
 
-def products(program: str) -> dict[str, float]:
-    """Floating-point operations of every matrix product in a compiled program, by the operation's name.
+def products(program: str) -> dict[str, list[Product]]:
+    """The sizes of every matrix product in a compiled program, by the operation's name.
 
-    A product of [m, k] and [k, n] has 2 m k n of them, twice the root of the three sizes multiplied; a batch of b
-    such products has b times as many.
+    A fusion has the products of what it calls. Left [m, k], right [k, n] and result [m, n] tell m, k and n whatever
+    their order and layout.
     """
     shapes = {name: numbers(shape) for name, shape, _, _ in _DEFINITION.findall(program)}
 
-    def of_dot(shape: str, rest: str) -> float:
+    def of_dot(shape: str, rest: str) -> Product:
         operands = [shapes[operand] for operand in re.findall(r"%([\w.\-]+)", rest.split(")")[0])]
         batch = re.search(r"lhs_batch_dims=\{([\d,]+)\}", rest)
         many = math.prod(operands[0][axis] for axis in numbers(batch[1])) if batch else 1
-        sizes = [math.prod(dims) / many for dims in (*operands, numbers(shape))]
-        return 2 * math.sqrt(math.prod(sizes)) * many
+        left, right, result = (math.prod(dims) / many for dims in (*operands, numbers(shape)))
+        rows, inner, columns = left * result / right, left * right / result, right * result / left
+        return (many, round(math.sqrt(rows)), round(math.sqrt(inner)), round(math.sqrt(columns)))
 
     found, fused = {}, {}
     for computation, body in re.findall(r"^(?:ENTRY )?%([\w.\-]+) \(.*?\{\n(.*?)^\}", program, re.M | re.S):
         dots = {name: of_dot(shape, rest) for name, shape, kind, rest in _DEFINITION.findall(body) if kind == "dot"}
         if "fused" in computation:
-            fused[computation] = sum(dots.values())
+            fused[computation] = list(dots.values())
         else:
-            found |= dots
+            found |= {name: [size] for name, size in dots.items()}
     for name, _, kind, rest in _DEFINITION.findall(program):
         called = re.search(r"calls=%([\w.\-]+)", rest)
         if kind == "fusion" and called and fused.get(called[1]):
@@ -99,16 +104,76 @@ def traced(run: Any) -> dict[str, tuple[float, int]]:
     return {name: (total[name], calls[name]) for name in total}
 
 
-def peak() -> float:
+def flop(sizes: list[Product]) -> int:
+    """Floating-point operations of products."""
+    return sum(2 * math.prod(size) for size in sizes)
+
+
+def fastest(compiled: Any, *args: Any, seconds: float = 0.2) -> float:
+    """Seconds that the fastest of many calls takes: with neighbours on the machine the nearest to what it can do."""
+    jax.block_until_ready(compiled(*args))
+    times, end = [], time.perf_counter() + seconds
+    while len(times) < 5 or time.perf_counter() < end:
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(*args))
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def peak(seconds: float = 0.4) -> float:
     """Floating-point operations per second of a product of 1,024 × 1,024 matrices."""
     a = jnp.ones((1024, 1024))
-    multiply = jax.jit(jnp.matmul).lower(a, a).compile()
-    times = []
-    for _ in range(20):
-        start = time.perf_counter()
-        jax.block_until_ready(multiply(a, a))
-        times.append(time.perf_counter() - start)
-    return 2 * 1024**3 / min(times)
+    return 2 * 1024**3 / fastest(jax.jit(jnp.matmul).lower(a, a).compile(), a, a, seconds=seconds)
+
+
+@functools.cache
+def alone(size: Product) -> float:
+    """Seconds of a product by itself, in a loop of a compiled program, with all that it reads in the cache."""
+    many, rows, inner, columns = size
+    copies, rounds = 8, 50
+    pairs = (many,) if many > 1 else ()
+    lefts = list(jnp.ones((copies, *pairs, rows, inner)))
+    right = jnp.ones((*pairs, inner, columns))
+
+    def multiply(lefts: list[jax.Array], right: jax.Array) -> Any:
+        def again(i: jax.Array, carry: Any) -> Any:
+            now = carry[0].at[..., 0, 0].set(i)  # products of what does not change would be taken out of the loop
+            return now, [left @ now for left in lefts]
+
+        return jax.lax.fori_loop(0, rounds, again, (right, [jnp.zeros((*pairs, rows, columns))] * copies))
+
+    return fastest(jax.jit(multiply).lower(lefts, right).compile(), lefts, right) / copies / rounds
+
+
+def cores() -> list[int]:
+    """What this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def keep_to(core: int) -> None:
+    """Keeps this process to a core, where the system can. Before the first use of a device: its threads inherit it."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+
+
+def _peak_of_core(core: int, ready: Any, answers: Any) -> None:
+    keep_to(core)
+    peak()
+    ready.wait()
+    answers.put(peak(seconds=3.0))
+
+
+def peak_of_all_cores() -> float:
+    """Floating-point operations per second when every core multiplies, each a product of its own."""
+    context = multiprocessing.get_context("spawn")
+    ready, answers = context.Barrier(len(cores())), context.Queue()
+    workers = [context.Process(target=_peak_of_core, args=(core, ready, answers)) for core in cores()]
+    for worker in workers:
+        worker.start()
+    total = sum(answers.get() for _ in workers)
+    for worker in workers:
+        worker.join()
+    return total
 
 
 def meaning(program: str, operation: str) -> str:
@@ -132,7 +197,7 @@ def measure(name: str) -> dict[str, Any]:
         hp = hp._replace(total_steps=float(case.env_steps))
     iterations = max(1, 4_096 // agent.steps_per_iteration)
     lanes = min(case.num_seeds, CPU_LANES)
-    alone = lanes == 1
+    single = lanes == 1
 
     def begin(key: jax.Array) -> Any:
         return agent.init(key, hp, params)
@@ -142,37 +207,35 @@ def measure(name: str) -> dict[str, Any]:
 
     state = (
         jax.jit(begin)(jax.random.key(0))
-        if alone
+        if single
         else jax.jit(jax.vmap(begin))(jax.random.split(jax.random.key(0), lanes))
     )
-    compiled = jax.jit(train if alone else jax.vmap(train)).lower(state).compile()
+    compiled = jax.jit(train if single else jax.vmap(train)).lower(state).compile()
     state = jax.block_until_ready(compiled(state))
-    plain = []
-    for _ in range(5):
-        start = time.perf_counter()
-        jax.block_until_ready(compiled(state))
-        plain.append(time.perf_counter() - start)
+    seconds = fastest(compiled, state)
     events = traced(lambda: compiled(state))
     program = compiled.as_text() or ""
-    flops = products(program)
+    sizes = products(program)
     steps = iterations * agent.steps_per_iteration * lanes
     loops = ("while", "call", "conditional", "ThunkExecutor")  # they contain the others
     own = {op: figures for op, figures in events.items() if not op.startswith(loops)}
-    counted = {op: flops[op] * calls for op, (_, calls) in own.items() if op in flops}
+    counted = {op: flop(sizes[op]) * calls for op, (_, calls) in own.items() if op in sizes}
     spent = sum(own[op][0] for op in counted)
+    by_themselves = sum(own[op][1] * alone(size) for op in counted for size in sizes[op])
     largest = sorted(own.items(), key=lambda item: -item[1][0])[:SHOWN]
     return {
         "lanes": lanes,
         "env_steps": steps,
-        "seconds": min(plain),
+        "seconds": seconds,
         "operations_per_iteration": round(sum(calls for _, calls in own.values()) / iterations, 1),
         "product_flop_per_step": round(sum(counted.values()) / steps),
         "product_microseconds": round(spent, 1),
+        "products_alone_microseconds": round(by_themselves * 1e6, 1),
         "other_microseconds": round(sum(us for us, _ in own.values()) - spent, 1),
         "product_gflop_per_second": round(sum(counted.values()) / spent / 1e3, 1) if spent else 0.0,
-        "gflop_per_second": round(sum(counted.values()) / min(plain) / 1e9, 1),
+        "gflop_per_second": round(sum(counted.values()) / seconds / 1e9, 1),
         "largest": [
-            {"name": meaning(program, op), "product": op in flops, "microseconds": round(us, 1), "calls": calls}
+            {"name": meaning(program, op), "product": op in sizes, "microseconds": round(us, 1), "calls": calls}
             for op, (us, calls) in largest
         ],
     }
@@ -184,12 +247,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--cases", nargs="*", default=DEFAULT, choices=list(CPU))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
-    if hasattr(os, "sched_setaffinity"):  # before the first use of a device, whose threads inherit it
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    results: dict[str, Any] = {"machine": machine(), "peak_gflop_per_second": 0.0, "cases": {}}
+    all_cores = round(peak_of_all_cores() / 1e9, 1)
+    keep_to(cores()[0])
+    peaks = {"peak_gflop_per_second": 0.0, "peak_gflop_per_second_of_all_cores": all_cores}
+    results: dict[str, Any] = {"machine": machine(), **peaks, "cases": {}}
     for name in options.cases:
         print(name, "…", file=sys.stderr, flush=True)
-        # On a machine with neighbours the fastest of many moments is the nearest to what the core can do.
         results["peak_gflop_per_second"] = max(results["peak_gflop_per_second"], round(peak() / 1e9, 1))
         results["cases"][name] = measure(name)
     options.out.write_text(json.dumps(results, indent=1) + "\n")

@@ -1,6 +1,6 @@
 """Random stepping with auto-reset: our environments beside their originals, gymnax's and envpool's, in one run.
 
-    python -m benchmarks.stepping [--names CartPole-v1 …] [--num-envs 1 256 4096] [--out FILE]
+    python -m benchmarks.stepping [--names CartPole-v1 …] [--num-envs 1 256 4096] [--turns 3] [--out FILE]
 
 Ours and gymnax are each one compiled scan over a batch of environments with actions drawn inside; ours has one device
 for each core, as `jaxrl train` has, gymnax all cores in one device, which is JAX's default; envpool steps its batch in
@@ -36,7 +36,7 @@ from jaxrl.placement import map_runs, spread, use_all_cores
 from jaxrl.rollout import rollout
 from jaxrl.types import Policy
 
-ROUNDS, SECONDS = 3, 0.2  # turns of each contender, and how long one turn lasts at least
+SECONDS = 0.2  # that one turn lasts at least
 ORIGINAL_STEPS = 32  # between two looks at the clock
 SHARDED = 256  # from so many environments on ours are shared by all devices
 RESULTS = Path(__file__).parent / "results" / "stepping.json"
@@ -262,7 +262,7 @@ def of_envpool(name: str, num_envs: int) -> Contender | None:
     return Contender(turn, ORIGINAL_STEPS * num_envs, 0.0)
 
 
-def measure(name: str, sizes: list[int]) -> dict[str, Any]:
+def measure(name: str, sizes: list[int], turns: int) -> dict[str, Any]:
     """All contenders: {"devices": ours, "ours": {size: figures}, "gymnax": …, "envpool": …, "original": {…}}."""
     entry: dict[str, Any] = {"devices": jax.local_device_count(), "ours": {}, "gymnax": {}, "envpool": {}}
     found = original(name)
@@ -274,7 +274,7 @@ def measure(name: str, sizes: list[int]) -> dict[str, Any]:
             contenders["envpool"] = peer
         if index == 0 and found is not None:
             contenders["original"] = found[1]
-        for _ in range(ROUNDS):
+        for _ in range(turns):
             for contender in contenders.values():
                 contender.go()
         for who, contender in contenders.items():
@@ -304,6 +304,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--names", nargs="+", default=one_of_each_kind())
     parser.add_argument("--num-envs", nargs="+", type=int, default=[1, 256, 4096])
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     use_all_cores()
@@ -313,7 +314,7 @@ def main() -> None:
     old["machine"] = machine() | peers
     for name in options.names:
         sys.stderr.write(f"{name} …\n")
-        old["environments"][name] = measure(name, options.num_envs)
+        old["environments"][name] = measure(name, options.num_envs, options.turns)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(old, indent=1, ensure_ascii=False) + "\n")
 

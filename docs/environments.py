@@ -142,7 +142,7 @@ def table() -> Iterator[str]:
     yield '"–": there is no original, or none that can be run.'
     yield ""
     yield (
-        "*Steps/s* are random actions with auto-reset: medians of three turns, "
+        "*Steps/s* are random actions with auto-reset: medians of at least three turns, "
         "which the contenders of an environment take in one run "
         f"(`python -m benchmarks.stepping`) on {machine['cores']} cores of {machine['device']}, "
         f"Python {machine['python']}, jax {machine['jax']}, gymnax {machine['gymnax']}; the original steps one "
