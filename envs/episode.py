@@ -54,6 +54,19 @@ def reset(env: Env, params: Any, key: jax.Array, num_envs: int) -> EpisodeState:
     return EpisodeState(obs, state, jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs, jnp.float32))
 
 
+class Reserve(NamedTuple):
+    """One start for each environment, drawn before it is needed; see `step_with_reserve`."""
+
+    obs: Any  # [B, ...]
+    state: Any  # [B, ...]
+    spent: jax.Array  # bool[B] which have been used
+
+
+def initial_reserve(env: Env, params: Any, key: jax.Array, num_envs: int) -> Reserve:
+    """Draws a start in reserve for each of `num_envs` environments."""
+    return Reserve(*initial(env, params, key, num_envs), jnp.zeros(num_envs, jnp.bool_))
+
+
 def step(
     env: Env,
     params: Any,
@@ -72,11 +85,53 @@ def step(
     """
     num_envs = episode.t.shape[0]
     key_step, key_start = jax.random.split(key)
+    state, ts = _advance(env, params, key_step, episode, action)
+    ended = ts.terminated | ts.truncated
+    if starts is not None:
+        return _restart(env, params, ended, episode, state, ts, starts), ts
+    carried = (ts.next_obs, state)
+    obs, state = jax.lax.cond(
+        _anywhere(ended),
+        lambda: select(ended, initial(env, params, key_start, num_envs), carried),
+        lambda: carried,
+    )
+    return _following(ended, episode, ts, obs, state), ts
+
+
+def step_with_reserve(
+    env: Env, params: Any, key: jax.Array, episode: EpisodeState, action: Any, reserve: Reserve
+) -> tuple[EpisodeState, TimeStep, Reserve]:
+    """As `step`, with starts in reserve: all that are spent are drawn anew when an environment needs its second.
+
+    Few episodes end twice within a rollout, so a large batch draws its starts a few times instead of in every step.
+
+    Args:
+        key: one key for the whole batch.
+        action: [B, ...] one action for each environment.
+        reserve: as `initial_reserve` draws it or this function returned it.
+    """
+    key_step, key_start = jax.random.split(key)
+    state, ts = _advance(env, params, key_step, episode, action)
+    ended = ts.terminated | ts.truncated
+    short = ended & reserve.spent
+    # The branch is taken for all runs of a batch at once; a run that is not short itself keeps what it has.
+    renewed = reserve.spent & jnp.any(short)
+    obs, start = jax.lax.cond(
+        _anywhere(short),
+        lambda: select(renewed, initial(env, params, key_start, episode.t.shape[0]), reserve[:2]),
+        lambda: reserve[:2],
+    )
+    following = _restart(env, params, ended, episode, state, ts, (obs, start))
+    return following, ts, Reserve(obs, start, (reserve.spent & ~renewed) | ended)
+
+
+def _advance(env: Env, params: Any, key: jax.Array, episode: EpisodeState, action: Any) -> tuple[Any, TimeStep]:
+    """One step of every environment and of the clock: (successor states, what the step yields)."""
     if env.random_step:
-        keys = threefry.consecutive(key_step, num_envs)
+        keys = threefry.consecutive(key, episode.t.shape[0])
         out = jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, episode.state, action, params)
     else:
-        out = jax.vmap(env.step, in_axes=(None, 0, 0, None))(key_step, episode.state, action, params)
+        out = jax.vmap(env.step, in_axes=(None, 0, 0, None))(key, episode.state, action, params)
     out = threefry.default(out)  # the keys that some environments keep in their states
 
     t = episode.t + 1
@@ -84,27 +139,29 @@ def step(
     if env.max_steps is not None:
         truncated |= t >= env.max_steps
     ended = out.terminated | truncated
-    episode_return = episode.episode_return + out.reward
     stats = EpisodeStats(
-        return_sum=jnp.where(ended, episode_return, 0.0),
+        return_sum=jnp.where(ended, episode.episode_return + out.reward, 0.0),
         length_sum=jnp.where(ended, t, 0),
         count=ended.astype(jnp.int32),
     )
+    return out.state, TimeStep(out.reward, out.terminated, truncated, out.obs, stats, out.info)
 
-    if starts is None:
-        carried = (out.obs, out.state)
-        obs, state = jax.lax.cond(
-            _anywhere(ended),
-            lambda: select(ended, initial(env, params, key_start, num_envs), carried),
-            lambda: carried,
-        )
-    else:
-        state = select(ended, starts[1], out.state)
-        obs = jax.vmap(env.as_observation, in_axes=(0, None))(state, params)
-        if obs is None:
-            obs = select(ended, starts[0], out.obs)
-    following = EpisodeState(obs, state, jnp.where(ended, 0, t), jnp.where(ended, 0.0, episode_return))
-    return following, TimeStep(out.reward, out.terminated, truncated, out.obs, stats, out.info)
+
+def _restart(
+    env: Env, params: Any, ended: jax.Array, episode: EpisodeState, state: Any, ts: TimeStep, starts: tuple[Any, Any]
+) -> EpisodeState:
+    """Goes on from `starts` where an episode ended."""
+    state = select(ended, starts[1], state)
+    obs = jax.vmap(env.as_observation, in_axes=(0, None))(state, params)
+    if obs is None:
+        obs = select(ended, starts[0], ts.next_obs)
+    return _following(ended, episode, ts, obs, state)
+
+
+def _following(ended: jax.Array, episode: EpisodeState, ts: TimeStep, obs: Any, state: Any) -> EpisodeState:
+    """The episodes after a step, with the clock and the return of those that ended back at zero."""
+    t, episode_return = episode.t + 1, episode.episode_return + ts.reward
+    return EpisodeState(obs, state, jnp.where(ended, 0, t), jnp.where(ended, 0.0, episode_return))
 
 
 @jax.custom_batching.custom_vmap

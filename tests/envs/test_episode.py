@@ -302,6 +302,47 @@ def test_batched_runs_draw_starts_only_when_an_episode_ends():
     assert "cond" in primitives
 
 
+def reserved(env, spent, steps, key):
+    """One step of two environments at `steps` steps, with starts 10 and 11 in reserve of which some are spent."""
+    state, mine = WalkState(jnp.array([1.0, 2.0]), steps), WalkState(jnp.array([10.0, 11.0]), jnp.zeros(2, jnp.int32))
+    running = episode.EpisodeState(jax.vmap(env.observe)(state), state, steps, jnp.zeros(2))
+    reserve = episode.Reserve(jax.vmap(env.observe)(mine), mine, spent)
+    return episode.step_with_reserve(env, WalkParams(), key, running, jnp.zeros(2, jnp.int32), reserve)
+
+
+def test_a_reserve_is_renewed_when_a_spent_start_is_needed():
+    env, key = Walk(), jax.random.key(1)
+    drawn = episode.initial(env, WalkParams(), jax.random.split(key)[1], 2)[1].offset
+    cases = [  # which end, which are spent -> starts of the two after the step, what is left, which are spent
+        ([0, 0], [0, 0], [1, 2], [10, 11], [0, 0]),
+        ([1, 0], [0, 0], [10, 2], [10, 11], [1, 0]),
+        ([0, 1], [1, 0], [1, 11], [10, 11], [1, 1]),  # the spent one is not needed
+        ([1, 0], [1, 0], [drawn[0], 2], [drawn[0], 11], [1, 0]),
+        ([1, 0], [1, 1], [drawn[0], 2], [drawn[0], drawn[1]], [1, 0]),  # the other is drawn anew for later
+        ([1, 1], [0, 1], [10, drawn[1]], [10, drawn[1]], [1, 1]),
+    ]
+    for ending, spent, offsets, left, still_spent in cases:
+        following, ts, reserve = reserved(env, jnp.array(spent, bool), 2 * jnp.array(ending), key)
+        np.testing.assert_array_equal(ts.terminated, np.array(ending, bool))
+        np.testing.assert_array_equal(following.state.offset, np.float32(offsets))
+        np.testing.assert_array_equal(reserve.state.offset, np.float32(left))
+        np.testing.assert_array_equal(reserve.obs[:, 0], np.float32(left))
+        np.testing.assert_array_equal(reserve.spent, np.array(still_spent, bool))
+
+
+def test_a_reserve_belongs_to_its_run():
+    """A run that is short of a start changes nothing in the runs beside it, and the branch survives vmap."""
+    env, keys = Walk(), jax.random.split(jax.random.key(0), 3)
+    steps = jnp.array([[0, 0], [2, 2], [0, 2]], jnp.int32)
+    spent = jnp.array([[True, True], [True, True], [True, False]])
+    one = functools.partial(reserved, env)
+    together = jit(jax.vmap(one))(spent, steps, keys)
+    for i in range(3):
+        assert_same(jax.tree.map(lambda leaf, i=i: leaf[i], together), jit(one)(spent[i], steps[i], keys[i]))
+    primitives = {eqn.primitive.name for eqn in jax.make_jaxpr(jax.vmap(one))(spent, steps, keys).jaxpr.eqns}
+    assert "cond" in primitives
+
+
 def test_random_steps_differ_within_a_batch():
     for _, action, ts, _ in play(Walk(max_steps=3, noisy=True), WalkParams(), 4):
         assert len(np.unique(ts.reward - 0.5 * action)) == BATCH

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import envs
 from envs import episode, spaces
@@ -12,7 +13,7 @@ from envs.base import Env, Step
 from envs.errors import InputError
 from envs.spaces import Box, Discrete
 from jaxrl.evaluate import evaluate
-from jaxrl.rollout import BULK_START_BYTES, example, initial_memory, rollout
+from jaxrl.rollout import BULK_START_BYTES, RESERVE_BYTES, example, initial_memory, rollout
 from jaxrl.types import Policy
 
 
@@ -65,10 +66,14 @@ def count_policy():
     )
 
 
-@pytest.mark.parametrize("padding", [0, 100])
-def test_rollout_against_a_plain_loop(padding):
-    env, length, num_envs = CountdownEnv(padding=padding), 50, 3
-    assert (padding * 4 > BULK_START_BYTES) == (padding > 0)
+@pytest.mark.parametrize(
+    ("padding", "num_envs", "how"), [(0, 3, "all beforehand"), (100, 3, "when needed"), (48, 11, "in reserve")]
+)
+def test_rollout_against_a_plain_loop(padding, num_envs, how):
+    env, length = CountdownEnv(padding=padding), 50
+    size = (2 + padding) * 4 + 8  # state and observation
+    reserve = "in reserve" if size * num_envs >= RESERVE_BYTES else "all beforehand"
+    assert how == ("when needed" if size > BULK_START_BYTES else reserve)
     state = episode.reset(env, 0.0, jax.random.key(0), num_envs)
     policy = count_policy()
     out = rollout(env, 0.0, policy, state, initial_memory(policy, num_envs), jax.random.key(1), length)
@@ -96,6 +101,25 @@ def test_rollout_against_a_plain_loop(padding):
         assert out.memory[b] == t
     assert (float(out.stats.return_sum), int(out.stats.length_sum), int(out.stats.count)) == (returns, lengths, count)
     assert len(set(starts)) == 5  # every new episode from a fresh draw
+
+
+@pytest.mark.parametrize("max_steps", [1, 2, 9])
+def test_starts_in_reserve_are_fresh_independent_draws(max_steps):
+    """However soon the episodes end, no start is seen twice; 16 bytes each, so 512 of them are kept in reserve."""
+    env, params = envs.make("CartPole-v1", max_steps=max_steps)
+    policy = Policy(lambda key, obs, memory: (jax.random.bernoulli(key, 0.5, (512,)).astype(jnp.int32), memory, ()))
+    state = episode.reset(env, params, jax.random.key(0), 512)
+    # The environments differ in age, so that some are short of a start while others are not.
+    state = state._replace(t=jnp.arange(512, dtype=jnp.int32) % max_steps)
+    assert RESERVE_BYTES <= 16 * 512
+    transitions = jax.jit(lambda key: rollout(env, params, policy, state, (), key, 12).transitions)(jax.random.key(1))
+    ended = (transitions.terminated | transitions.truncated)[:-1]
+    starts = np.asarray(transitions.obs[1:][ended])
+    assert len(starts) >= 512 * (12 // max_steps - 1)
+    assert len(np.unique(starts, axis=0)) == len(starts)
+    for i in range(4):
+        assert stats.kstest(starts[:, i], "uniform", (-0.05, 0.1)).pvalue > 1e-3
+    assert np.abs(np.corrcoef(starts[1:].T, starts[:-1].T) - np.eye(8)).max() < 0.2
 
 
 def test_rollouts_compose():
