@@ -49,10 +49,17 @@ def test_leading_axes(space, kind):
         assert jax.eval_shape(net.apply, params, obs).shape == (*batch, 3)
 
 
-def test_a_product_has_the_derivatives_of_a_product():
-    """Forward and reverse, first and second, also under vmap and with more than one leading axis."""
-    x = jax.random.normal(jax.random.key(0), (2, 5, 3))
-    kernel = jax.random.normal(jax.random.key(1), (3, 4))
+def in_columns(x, kernel):
+    out = networks.multiply_columns(kernel, x.reshape(-1, x.shape[-1]).T)
+    return out.T.reshape(*x.shape[:-1], -1)
+
+
+@pytest.mark.parametrize("product", [networks.multiply, in_columns])
+@pytest.mark.parametrize(("inputs", "outputs"), [(3, 2), (3, 7), (6, 4), (6, 7)])
+def test_a_product_has_the_derivatives_of_a_product(product, inputs, outputs):
+    """Forward and reverse, first and second, also under vmap and with more than one leading axis; narrow and not."""
+    x = jax.random.normal(jax.random.key(0), (2, 5, inputs))
+    kernel = jax.random.normal(jax.random.key(1), (inputs, outputs))
     direction = (jnp.cos(x), jnp.sin(kernel))
 
     def derivatives(product):
@@ -68,7 +75,7 @@ def test_a_product_has_the_derivatives_of_a_product():
             jax.vmap(gradient, (0, None))(x, kernel),
         )
 
-    ours, theirs = (jax.tree.leaves(jax.jit(derivatives, static_argnums=0)(f)) for f in (networks.multiply, jnp.matmul))
+    ours, theirs = (jax.tree.leaves(jax.jit(derivatives, static_argnums=0)(f)) for f in (product, jnp.matmul))
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
