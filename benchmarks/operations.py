@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -186,8 +186,18 @@ def meaning(program: str, operation: str) -> str:
     return f"{shape} {gradient}{'/'.join(path.split('/')[-2:])}"
 
 
-def measure(name: str) -> dict[str, Any]:
-    """The figures of one case."""
+class Prepared(NamedTuple):
+    """A case as one core trains it."""
+
+    train: Any  # the compiled program: state -> state
+    state: Any
+    lanes: int  # runs in one vmap
+    iterations: int  # of each run in a call
+    env_steps: int  # of all runs in a call
+
+
+def prepared(name: str) -> Prepared:
+    """Compiles a case and trains it once."""
     case = CPU[name]
     module = agents.get(case.agent)
     env, params = envs.make(case.env, **case.env_options)
@@ -212,13 +222,19 @@ def measure(name: str) -> dict[str, Any]:
     )
     compiled = jax.jit(train if single else jax.vmap(train)).lower(state).compile()
     state = jax.block_until_ready(compiled(state))
+    return Prepared(compiled, state, lanes, iterations, iterations * agent.steps_per_iteration * lanes)
+
+
+def measure(name: str) -> dict[str, Any]:
+    """The figures of one case."""
+    compiled, state, lanes, iterations, steps = prepared(name)
     seconds = fastest(compiled, state)
     events = traced(lambda: compiled(state))
     program = compiled.as_text() or ""
     sizes = products(program)
-    steps = iterations * agent.steps_per_iteration * lanes
-    loops = ("while", "call", "conditional", "ThunkExecutor")  # they contain the others
-    own = {op: figures for op, figures in events.items() if not op.startswith(loops)}
+    # Loops contain the others; what the profiler calls the end of an operation is its own time.
+    left_out = ("while", "call", "conditional", "ThunkExecutor", "end: ")
+    own = {op: figures for op, figures in events.items() if not op.startswith(left_out)}
     counted = {op: flop(sizes[op]) * calls for op, (_, calls) in own.items() if op in sizes}
     spent = sum(own[op][0] for op in counted)
     by_themselves = sum(own[op][1] * alone(size) for op in counted for size in sizes[op])

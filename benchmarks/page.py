@@ -26,6 +26,7 @@ PUREJAXRL = (
     "its greedy policy evaluated in gymnax's environment; for 64 seeds with our orthogonal weights, of the same "
     "distribution, because its batched QR hangs on two cores"
 )
+PACKAGES = ("rejax", "purejaxrl")  # peers that compile training end to end
 GPU_COMMANDS = [
     "    python -m benchmarks.training --out benchmarks/results/gpu/training.json "
     f"--cases ppo-cartpole-1 ppo-breakout-1 dqn-breakout-1 {' '.join(GPU)}",
@@ -200,6 +201,45 @@ def operations() -> list[str]:
     return lines + table(head, rows)
 
 
+def samples() -> list[str]:
+    """What the processor does while it trains."""
+    results = load("samples")
+    if results is None:
+        return []
+    trained = load("training")
+    lines = [
+        "## What the processor does meanwhile",
+        "",
+        f"{where(results)}. Samples of one core while it trains, without a profiler's own time: microseconds that an "
+        "iteration of one run spends in products' kernels; in bringing matrices into the order these want, and in "
+        "other copies; in the library's calls around them; in all other compiled operations (tanh, Adam, the "
+        "environment …); in XLA on its way from one operation to the next; and in allocating memory. The kernels and "
+        'the other operations are the work itself: were all else free, a run would be so much faster as "work alone" '
+        "says, and so far ahead of a peer as the last column says.",
+        "",
+    ]
+    purposes = ["products", "packing, copies", "calls of products", "other operations", "dispatch", "allocation"]
+    rows = []
+    for name, figures in results["cases"].items():
+        spent = {purpose: figures["shares"].get(purpose, 0.0) for purpose in purposes}
+        work = spent["products"] + spent["other operations"]
+        ours = (trained or {"cases": {}})["cases"].get(name, {})
+        possible = [
+            f"{who} {ours['ours']['median'] / ours[who]['median'] / work:.1f} ×" for who in PACKAGES if who in ours
+        ]
+        rows.append(
+            [
+                CASES[name].title + (f", {figures['lanes']} at once" if figures["lanes"] > 1 else ""),
+                f"{figures['microseconds']:,.0f}",
+                *(f"{share * figures['microseconds']:,.0f} ({share:.0%})" for share in spent.values()),
+                f"{1 / work:.2f} ×",
+                "; ".join(possible),
+            ]
+        )
+    head = ["case", "µs an iteration of a run", *purposes, "work alone", "ahead of a peer if work were all"]
+    return lines + table(head, rows)
+
+
 def _products_alone(figures: dict[str, Any]) -> float:
     """Environment steps per second on one core if nothing but the products took time."""
     return figures["env_steps"] / figures["products_alone_microseconds"] * 1e6
@@ -220,7 +260,7 @@ def limits() -> list[str]:
         speedup = large_on_all / large if CASES[name].num_seeds > 1 else 1.0
         at_most = speedup * large * 1e9 / figures["product_flop_per_step"]
         as_they_are = speedup * _products_alone(figures)
-        peers = {who: contenders[who]["median"] for who in ("rejax", "purejaxrl") if who in contenders}
+        peers = {who: contenders[who]["median"] for who in PACKAGES if who in contenders}
         ratios = [
             f"{who} {ours / peer:.1f} × of {at_most / peer:.1f} ×, {as_they_are / peer:.1f} ×"
             for who, peer in peers.items()
@@ -323,7 +363,7 @@ def gpu() -> list[str]:
 
 def text() -> str:
     """The page."""
-    parts = [HEAD, *training(), *operations(), *limits(), *stepping(), *replay(), *startup(), *gpu()]
+    parts = [HEAD, *training(), *operations(), *samples(), *limits(), *stepping(), *replay(), *startup(), *gpu()]
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import operations, page, startup
+from benchmarks import operations, page, samples, startup
 from benchmarks.cases import CASES
 from jaxrl import agents
 
@@ -53,3 +53,28 @@ def test_sizes_of_products_are_found(lanes: tuple[int, ...]) -> None:
     sizes = [size for of_operation in found.values() for size in of_operation]
     assert operations.flop(sizes) == math.prod(lanes) * 2 * (32 * 8 * 16 + 32 * 16 * 4)
     assert sorted(size[2] for size in sizes) == [8, 16]  # the inner size is the same however a side is turned
+
+
+def test_samples_are_sorted_by_purpose() -> None:
+    report = """
+# Overhead  Shared Object        Symbol
+    40.00%  libjax_common.so     [.] ynn::dot_fp32_5x64x1_1x16x1_avx512
+     2.00%  libjax_common.so     [.] ynn::transpose_x32_avx512
+     3.00%  libc.so.6            [.] __memmove_avx512_unaligned_erms
+     6.00%  libjax_common.so     [.] slinky::(anonymous namespace)::evaluator::eval
+     5.00%  libjax_common.so     [.] xla::cpu::YnnFusionThunk::Execute
+     9.00%  libjax_common.so     [.] xla::cpu::ThunkExecutor::Execute<xla::cpu::ThunkExecutor::FifoReadyQueue>
+     1.50%  libc.so.6            [.] _int_malloc
+     0.50%  libc.so.6            [.] cfree@GLIBC_2.2.5
+    32.00%  [JIT] tid 14757      [.] 0x00007f071c08f21a
+     1.00%  [kernel.kallsyms]    [k] clear_page
+"""
+    assert {name: round(share, 4) for name, share in samples.shares(report).items()} == {
+        "products": 0.4,
+        "packing, copies": 0.05,
+        "calls of products": 0.11,
+        "dispatch": 0.09,
+        "allocation": 0.02,
+        "other operations": 0.32,
+        "the rest": 0.01,
+    }
