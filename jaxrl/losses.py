@@ -128,6 +128,7 @@ def categorical_projection(
     """
     probs, support = jnp.broadcast_arrays(probs, support)
     place = (jnp.clip(support, v_min, v_max) - v_min) * ((num_atoms - 1) / (v_max - v_min))
+    place = jnp.minimum(place, num_atoms - 1.0)  # v_max itself may round to beyond: then a share would be negative
     lower = jnp.minimum(jnp.floor(place), num_atoms - 2)
     above = place - lower
     # Two additions per point; a table of N² shares takes twelve times as long on a CPU (101 values, a batch of 128).

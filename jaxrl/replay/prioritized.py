@@ -76,7 +76,7 @@ def make(capacity: int, batch_size: int, example: Any) -> PrioritizedReplay:
     before `sample`. `update_priorities` sets the priorities of drawn rows to |error| + 1e-6, where `error` f32[n] may
     be any measure of surprise (TD error, cross-entropy); `alpha`, a number or traced, is the exponent α: 0 draws
     uniformly. It belongs to one memory: what was set before keeps the exponent that it was set with. Of a row that a
-    batch holds twice one error is kept.
+    batch holds twice one error is kept. An error that is not finite counts as the highest priority so far.
 
     Args:
         capacity: rows of storage, at least 1.
@@ -116,6 +116,8 @@ def make(capacity: int, batch_size: int, example: Any) -> PrioritizedReplay:
         state: PrioritizedState, index: jax.Array, error: jax.Array, alpha: jax.Array | float
     ) -> PrioritizedState:
         mass = jnp.power(jnp.abs(error) + EPSILON, alpha)
+        # One NaN or infinity in the tree would make every sum above it one, and every later draw the same row.
+        mass = jnp.where(jnp.isfinite(mass), mass, state.highest)
         highest = jnp.maximum(state.highest, jnp.max(mass))
         return PrioritizedState(state.ring, _set(state.levels, index, mass), highest)
 

@@ -306,3 +306,21 @@ def test_value_rescaling_agrees_with_rlax_and_is_undone(rlax):
     x = jnp.concatenate([jnp.linspace(-1e4, 1e4, 101), jnp.array([-1e-3, 0.0, 0.5, 1.0])])
     np.testing.assert_allclose(losses.signed_hyperbolic(x), rlax.signed_hyperbolic(x, 1e-3), rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(losses.signed_parabolic(losses.signed_hyperbolic(x)), x, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("num_atoms", "v_min", "v_max"),
+    [(51, 0.0, 90.0), (31, -100.0, 100.0), (101, -150.0, 200.0), (21, 0.0, 300.0), (51, -10.0, 10.0)],
+)
+def test_categorical_projection_at_the_ends(num_atoms, v_min, v_max):
+    """(v_max − v_min) · (N − 1)/(v_max − v_min) may round to more than N − 1: no share is negative, no loss NaN."""
+    logits = jnp.zeros((2, 1, num_atoms))
+    target = losses.categorical_target(
+        jnp.array([1e6, -1e6]), jnp.float32(0.9), logits, jnp.zeros(2, jnp.int32), v_min, v_max
+    )
+    want = np.zeros((2, num_atoms))
+    want[0, -1] = want[1, 0] = 1.0
+    np.testing.assert_allclose(target, want, atol=1e-6)
+    assert np.min(target) >= 0
+    loss = losses.categorical_q_learning(logits, jnp.zeros(2, jnp.int32), target)
+    np.testing.assert_allclose(loss, np.log(num_atoms), rtol=1e-5)

@@ -264,3 +264,13 @@ def test_bad_input_is_refused_with_its_value():
     replay = prioritized.make(4, 2, SCALAR)
     with pytest.raises(InputError, match=r"5 transitions .* capacity 4"):
         replay.add(replay.init(), jnp.zeros(5, jnp.int32))
+
+
+def test_an_error_that_is_not_finite_stays_out_of_the_tree():
+    """It counts as the highest priority so far; the sums stay finite and the other rows are still drawn."""
+    replay = prioritized.make(8, 4, SCALAR)
+    state = filled_with(replay, [3.0, np.nan, np.inf, 1.0])
+    np.testing.assert_allclose(masses(state)[:4], [3.0, 1.0, 1.0, 1.0], rtol=1e-5)
+    assert np.isfinite(np.concatenate(state.levels)).all()
+    np.testing.assert_allclose(state.highest, 3.0, rtol=1e-5)
+    assert len(set(np.asarray(replay.sample(state, jax.random.key(0)).index).tolist())) > 1
