@@ -25,6 +25,8 @@ from jaxrl import agents
 
 # jaxrl.driver, results and the rest are imported inside the commands: `jaxrl list` should not wait for a backend.
 
+MOST_NUMBERS = 32  # a parameter of the environment with more of them (a map) is set from Python, not by a flag
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
@@ -207,7 +209,7 @@ def train(agent: str, env: str, argv: list[str]) -> None:
     use_all_cores(options.seeds, envs.make(env, **env_options)[0].observation_space)
     directory = options.out or _new_directory(f"{agent}-{env}")
     out = runs.train(spec, directory, command=["jaxrl", "train", agent, env, *argv])
-    _print_outcome(f"{agent} on {env}", results.summary(out.results), out.cost, directory)
+    _print_outcome(f"{agent} on {env}", results.summary(out.results), out.cost, directory, options.steps)
 
 
 def resume(options: ResumeOptions) -> None:
@@ -226,7 +228,7 @@ def resume(options: ResumeOptions) -> None:
     spec = runs.read_spec(options.run)
     use_all_cores(len(spec.seeds), envs.make(spec.env, **spec.env_options)[0].observation_space)
     out = runs.train(spec, options.run, resume=True)
-    _print_outcome(f"{spec.agent} on {spec.env}", results.summary(out.results), out.cost, options.run)
+    _print_outcome(f"{spec.agent} on {spec.env}", results.summary(out.results), out.cost, options.run, spec.env_steps)
 
 
 def sweep(agent: str, env: str, argv: list[str]) -> None:
@@ -303,7 +305,7 @@ def _sweep(
         return
     results.save(dataset, directory / "results.nc")
     plotting.learning_curve({agent: dataset}, directory / "curve.png", title=env)
-    _print_outcome(f"{agent} on {env}", results.summary(dataset), None, directory)
+    _print_outcome(f"{agent} on {env}", results.summary(dataset), None, directory, options.steps)
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -604,7 +606,11 @@ def _parse(kind: type, command: str, agent: str, env: str, argv: list[str]) -> t
     module = agents.get(agent)
     made, params = envs.make(env)
     own = made.options()
-    own |= {name: np.asarray(value).tolist() for name, value in params._asdict().items()} if params else {}
+    own |= {
+        name: _as_tuples(np.asarray(value).tolist())
+        for name, value in (params._asdict().items() if params else ())
+        if np.size(value) <= MOST_NUMBERS
+    }
     env_fields = [(name, _flag_type(value), dataclasses.field(default=value)) for name, value in own.items()]
     env_type = dataclasses.make_dataclass("EnvironmentFields", env_fields, frozen=True)
     combined = dataclasses.make_dataclass(
@@ -621,8 +627,13 @@ def _parse(kind: type, command: str, agent: str, env: str, argv: list[str]) -> t
     return parsed.options, parsed.config, parsed.hp, changed
 
 
+def _as_tuples(value: Any) -> Any:
+    """Nested lists as nested tuples, which can be the default of a field."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+
+
 def _flag_type(value: Any) -> Any:
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple):
         return tuple[(*map(_flag_type, value),)]
     return int | None if value is None else type(value)
 
@@ -715,7 +726,7 @@ def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
-def _print_outcome(title: str, rows: list[Any], cost: dict[str, Any] | None, directory: Path) -> None:
+def _print_outcome(title: str, rows: list[Any], cost: dict[str, Any] | None, directory: Path, steps: int) -> None:
     swept = list(rows[0].swept)
     header = [*swept, "env steps", "seeds", "IQM", "95 % interval", "mean ± std", "min", "max"]
     body = [
@@ -732,6 +743,8 @@ def _print_outcome(title: str, rows: list[Any], cost: dict[str, Any] | None, dir
         for row in rows
     ]
     _print_table(f"{title}: evaluation return", header, body)
+    if rows[0].env_step < steps:
+        print(f"{steps - rows[0].env_step:,} of {steps:,} steps were left out: they make no whole iteration")
     if cost:
         print(
             f"compile {cost['compile_s']:.1f} s, run {cost['run_s']:.1f} s, {cost['env_steps_per_s']:,} env steps/s, "

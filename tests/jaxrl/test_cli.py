@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import envs
 from jaxrl import checkpoint, cli, results, runs
 
 SMALL = ["--steps", "2000", "--evals", "4", "--eval-episodes", "4", "--seeds", "4"]
@@ -47,6 +48,36 @@ def test_train_leaves_a_run_directory(run):
     spec = runs.read_spec(run)
     assert spec.seeds == (0, 1, 2, 3)
     assert json.loads(json.dumps(spec.to_json())) == {name: config[name] for name in spec.to_json()}
+
+
+@pytest.mark.parametrize("name", envs.names())
+def test_every_environment_has_flags(name, capsys):
+    """Also those whose parameters are arrays: short ones are flags, a map of the world is not."""
+    _, params = envs.make(name)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "ppo", name, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    for field, value in params._asdict().items() if params else ():
+        assert (f"--env.{field.replace('_', '-')}" in text) == (np.size(value) <= cli.MOST_NUMBERS)
+
+
+def test_an_array_is_a_flag_of_several_numbers(tmp_path, capsys):
+    options = ["--steps", 1000, "--evals", 1, "--out", tmp_path / "run", "--env.reward-schedule", 2, 0, -1]
+    jaxrl("train", "q_learning", "FrozenLake-v1", *options)
+    spec = runs.read_spec(tmp_path / "run")
+    np.testing.assert_array_equal(spec.build()[1].reward_schedule, [2, 0, -1])
+    jaxrl("evaluate", tmp_path / "run", "--episodes", 2)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "q_learning", "FrozenLake-v1", "--env.reward-schedule", "2", "0"])
+    assert stopped.value.code == 2
+
+
+def test_what_is_left_of_the_budget_is_said(tmp_path, capsys):
+    options = ["--steps", 1_250, "--evals", 5, "--eval-episodes", 2]
+    jaxrl("train", "q_learning", "GridWorld-4x4", *options, "--out", tmp_path / "run")
+    assert "50 of 1,250 steps were left out" in capsys.readouterr().out
+    np.testing.assert_array_equal(results.load(tmp_path / "run/results.nc").env_step, [200, 400, 700, 900, 1200])
 
 
 def test_evaluate_plot_render_list_parity(run, tmp_path, capsys):
