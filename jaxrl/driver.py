@@ -22,7 +22,7 @@ from envs.errors import InputError
 from jaxrl.evaluate import Evaluation
 from jaxrl.placement import compiler_options, layout, map_runs, spread
 from jaxrl.progress import Progress
-from jaxrl.train import evaluate_agent, run, schedule, with_total_steps
+from jaxrl.train import evaluate_agent, run_up_to, schedule, with_total_steps
 from jaxrl.types import Agent, Metrics
 
 if TYPE_CHECKING:
@@ -87,8 +87,10 @@ def fit(
     identity = identity or {}
     started = time.perf_counter()
 
-    def stretch(state: Any) -> tuple[Any, tuple[Metrics, Evaluation]]:
-        state, metrics = run(agent, state, plan.iterations_per_eval)
+    most = int(plan.iterations.max())
+
+    def stretch(state: Any, iterations: jax.Array) -> tuple[Any, tuple[Metrics, Evaluation]]:
+        state, metrics = run_up_to(agent, state, iterations, most)
         return state, (metrics, evaluate_agent(agent, state, eval_episodes))
 
     # Copies of hyper-parameters and environment parameters for every run: a run's state holds its own.
@@ -109,16 +111,21 @@ def fit(
     else:
         state = init(*arguments)
     fills_layout = num_runs % layout(num_runs).shards == 0
-    program = jax.jit(map_runs(stretch), donate_argnums=(0,) if fills_layout else ())
+    stretches = map_runs(stretch)
+    program = jax.jit(
+        lambda state, iterations: stretches(state, shared=iterations), donate_argnums=(0,) if fills_layout else ()
+    )
     if done < plan.num_evals:
-        program = program.lower(state).compile(compiler_options(num_runs))
+        program = program.lower(state, plan.iterations[done]).compile(compiler_options(num_runs))
     compiled = time.perf_counter()
 
     with Progress(plan, num_runs, done, show=progress) as bar:
         for index in range(done, plan.num_evals):
-            state, out = program(state)
+            iterations = int(plan.iterations[index])
+            state, out = program(state, plan.iterations[index])
             metrics, evaluation = jax.tree.map(np.asarray, out)
-            _check_finite(metrics, evaluation, seeds, index * plan.iterations_per_eval, agent)
+            metrics = jax.tree.map(lambda x, taken=iterations: x[:, :taken], metrics)
+            _check_finite(metrics, evaluation, seeds, int(plan.iterations[:index].sum()), agent)
             slices.append(_labelled(plan.env_steps[index], seeds, metrics, evaluation))
             bar.advance(evaluation.returns, metrics.episodes)
             if path is not None:

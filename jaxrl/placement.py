@@ -113,9 +113,11 @@ def spread(tree: Any) -> Any:
 
 
 def map_runs(run: Callable[..., Any], lanes: int | None = None) -> Callable[..., Any]:
-    """Maps a function of one run over a leading run axis of every argument and result, placed for the backend.
+    """Maps a function of one run over a leading run axis of its arguments and of every result, placed for the backend.
 
-    The result is to be jitted. Runs do not see one another: the layout changes nothing but rounding.
+    The result, `mapped(*args, shared=...)`, is to be jitted. Runs do not see one another: the layout changes nothing
+    but rounding. What is `shared` has no run axis; one copy on each device serves all its runs, and `run` gets it as
+    its last argument. It may decide how long a loop is without making every run of a vmap wait for it.
 
     Args:
         run: function of one run; pytrees in, pytrees out.
@@ -123,28 +125,32 @@ def map_runs(run: Callable[..., Any], lanes: int | None = None) -> Callable[...,
     """
     _warn_of_copies()
 
-    def mapped(*args: Any) -> Any:
+    def mapped(*args: Any, shared: Any = None) -> Any:
         num_runs = jax.tree.leaves(args)[0].shape[0]
         shards, groups, width = layout(num_runs, lanes)
 
-        def on_one_device(*shard: Any) -> Any:
+        def on_one_device(shared: Any, *shard: Any) -> Any:
+            def one(*args: Any) -> Any:
+                return run(*args) if shared is None else run(*args, shared)
+
             if width == 1:
-                return _one_by_one(run, shard)
+                return _one_by_one(one, shard)
             if groups == 1:
-                return jax.vmap(run)(*shard)
+                return jax.vmap(one)(*shard)
             grouped = jax.tree.map(lambda x: x.reshape(groups, width, *x.shape[1:]), shard)
-            out = jax.lax.map(lambda group: jax.vmap(run)(*group), grouped)
+            out = jax.lax.map(lambda group: jax.vmap(one)(*group), grouped)
             return jax.tree.map(lambda x: x.reshape(groups * width, *x.shape[2:]), out)
 
         # A batch that does not fill the layout is filled up with copies of its last run.
         spare = shards * groups * width - num_runs
         filled = jax.tree.map(lambda x: jnp.concatenate([x, *[x[-1:]] * spare]), args) if spare else args
         if shards == 1:
-            out = on_one_device(*filled)
+            out = on_one_device(shared, *filled)
         else:
             spec = PartitionSpec("runs")
-            out = jax.shard_map(on_one_device, mesh=_mesh(shards), in_specs=spec, out_specs=spec, check_vma=False)(
-                *filled
+            specs = (PartitionSpec(), *[spec] * len(filled))
+            out = jax.shard_map(on_one_device, mesh=_mesh(shards), in_specs=specs, out_specs=spec, check_vma=False)(
+                shared, *filled
             )
         return jax.tree.map(lambda x: x[:num_runs], out) if spare else out
 

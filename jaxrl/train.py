@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from envs.errors import InputError
@@ -21,38 +22,45 @@ class Schedule(NamedTuple):
     """How a run divides into stretches of training, an evaluation after each."""
 
     num_evals: int
-    iterations_per_eval: int
+    iterations: np.ndarray  # i32[num_evals] iterations of each stretch; they differ by one at most
     env_steps: np.ndarray  # i64[num_evals] environment steps taken when each evaluation happens
+    unused: int  # environment steps of the budget that are no whole iteration
 
 
 class Result(NamedTuple):
     """What a whole run returns."""
 
     state: Any
-    metrics: Metrics  # [num_evals, iterations_per_eval]
+    metrics: Metrics  # [num_evals, iterations]; a stretch with one iteration less than others ends with NaN scalars
     evaluation: Evaluation  # [num_evals, episodes]
 
 
 def schedule(agent: Agent, env_steps: int, num_evals: int) -> Schedule:
-    """Divides at most `env_steps` environment steps into `num_evals` equal stretches.
+    """Divides the whole iterations of `env_steps` environment steps into `num_evals` stretches, as evenly as they go.
 
-    The warm-up counts. What does not fill whole iterations is left out, never added.
+    The warm-up counts. What is no whole iteration is left out, never added.
 
     Raises:
         InputError: the budget is too small for one iteration per evaluation.
     """
     if num_evals < 1:
         raise InputError(f"num_evals={num_evals} must be at least 1.")
-    iterations = max(env_steps - agent.warmup_steps, 0) // agent.steps_per_iteration
-    if iterations < num_evals:
+    total = max(env_steps - agent.warmup_steps, 0) // agent.steps_per_iteration
+    if total < num_evals:
         needed = agent.warmup_steps + num_evals * agent.steps_per_iteration
         raise InputError(
             f"{env_steps} environment steps are too few: {num_evals} evaluations of {agent.name} need {needed} "
             f"({agent.warmup_steps} of warm-up, {agent.steps_per_iteration} per iteration)."
         )
-    per_eval = iterations // num_evals
-    steps = agent.warmup_steps + agent.steps_per_iteration * per_eval * np.arange(1, num_evals + 1)
-    return Schedule(num_evals, per_eval, steps)
+    # Whole numbers of any size: Python's own.
+    ends = [total * (k + 1) // num_evals for k in range(num_evals)]
+    env_steps_taken = [agent.warmup_steps + agent.steps_per_iteration * end for end in ends]
+    return Schedule(
+        num_evals,
+        np.diff(np.asarray([0, *ends], np.int64)).astype(np.int32),
+        np.asarray(env_steps_taken, np.int64),
+        env_steps - env_steps_taken[-1],
+    )
 
 
 def with_total_steps(hp: Any, env_steps: int) -> Any:
@@ -71,6 +79,28 @@ def run(agent: Agent, state: Any, iterations: int) -> tuple[Any, Metrics]:
     return jax.lax.scan(lambda state, _: agent.step(state), state, None, length=iterations)
 
 
+def run_up_to(agent: Agent, state: Any, iterations: jax.Array, most: int) -> tuple[Any, Metrics]:
+    """As `run`, for a traced number of iterations that is at most `most`: one program serves them all.
+
+    It has no reverse mode, as no loop of a traced length has.
+
+    Returns:
+        (state, metrics with a leading axis of `most`; beyond `iterations` scalars are NaN and no episode ended).
+    """
+    shapes = jax.eval_shape(agent.step, state)[1]
+
+    def rows(shapes: Any, empty: float) -> Any:
+        return jax.tree.map(lambda x: jnp.full((most, *x.shape), empty, x.dtype), shapes)
+
+    nothing = Metrics(rows(shapes.episodes, 0), rows(shapes.scalars, jnp.nan))
+
+    def one(i: jax.Array, carry: tuple[Any, Metrics]) -> tuple[Any, Metrics]:
+        state, metrics = agent.step(carry[0])
+        return state, jax.tree.map(lambda rows, row: rows.at[i].set(row), carry[1], metrics)
+
+    return jax.lax.fori_loop(0, iterations, one, (state, nothing))
+
+
 def evaluate_agent(agent: Agent, state: Any, episodes: int) -> Evaluation:
     """Evaluates the greedy policy of a state in the agent's own environment and parameters."""
     return evaluate(agent.env, state.env_params, agent.policy(state), jax.random.key(EVAL_SEED), episodes)
@@ -83,8 +113,8 @@ def make_train(
 
     Args:
         agent: from an agent's `make`.
-        env_steps: environment steps of the run at most, the warm-up included.
-        num_evals: evaluations, spread evenly; the last one is at the end.
+        env_steps: environment steps of the run, the warm-up included; what is no whole iteration is left out.
+        num_evals: evaluations, spread as evenly as whole iterations go; the last one is at the end.
         eval_episodes: whole episodes per evaluation, the same initial states every time.
 
     Returns:
@@ -94,14 +124,16 @@ def make_train(
         InputError: the budget is too small.
     """
     plan = schedule(agent, env_steps, num_evals)
+    most, even = int(plan.iterations.max()), bool((plan.iterations == plan.iterations[0]).all())
 
     def train(key: jax.Array, hp: Any, env_params: Any) -> Result:
-        def stretch(state: Any, _: None) -> tuple[Any, tuple[Metrics, Evaluation]]:
-            state, metrics = run(agent, state, plan.iterations_per_eval)
+        def stretch(state: Any, iterations: jax.Array) -> tuple[Any, tuple[Metrics, Evaluation]]:
+            # A loop of one length alone has a reverse mode.
+            state, metrics = run(agent, state, most) if even else run_up_to(agent, state, iterations, most)
             return state, (metrics, evaluate_agent(agent, state, eval_episodes))
 
         state = agent.init(key, with_total_steps(hp, env_steps), env_params)
-        state, (metrics, evaluation) = jax.lax.scan(stretch, state, None, length=plan.num_evals)
+        state, (metrics, evaluation) = jax.lax.scan(stretch, state, plan.iterations)
         return Result(state, metrics, evaluation)
 
     return train

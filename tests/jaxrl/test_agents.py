@@ -664,10 +664,11 @@ def test_make_train_is_init_run_and_evaluate():
     """The pure function of a whole run is its parts."""
     agent, params, hp = machinery("q_learning")
     hp = hp._replace(total_steps=None)
-    steps = 5 * agent.steps_per_iteration + 1
+    steps = 4 * agent.steps_per_iteration + 1
     result = jax.jit(make_train(agent, steps, num_evals=2, eval_episodes=4))(jax.random.key(5), hp, params)
     plan = schedule(agent, steps, 2)
-    assert plan.iterations_per_eval == 2
+    np.testing.assert_array_equal(plan.iterations, [2, 2])
+    assert plan.unused == 1
     np.testing.assert_array_equal(plan.env_steps, [2 * agent.steps_per_iteration, 4 * agent.steps_per_iteration])
     assert result.state.hp.total_steps == steps
     state = agent.init(jax.random.key(5), hp._replace(total_steps=float(steps)), params)
