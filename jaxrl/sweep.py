@@ -95,6 +95,7 @@ class Program(NamedTuple):
     trials: list[int]  # which trials of the sweep these are
     traced: list[dict[str, Any]]  # the traced values of each
     agent: Agent  # made with the static values
+    env_params: Any  # of that agent's environment
 
 
 def plan(
@@ -139,9 +140,10 @@ def plan(
                     f"sweep axis of {agent.__name__.rpartition('.')[2]}", axis, [*traced_defaults, *static_axes]
                 )
             if axis in traced_defaults:
-                dtype = _dtype(traced_defaults[axis])
-                if np.ndim(value) or not np.can_cast(np.asarray(value).dtype, dtype, "same_kind"):
-                    raise InputError(f"sweep axis {axis}: {value!r} is not a number of type {dtype}.")
+                dtype, shape = _dtype(traced_defaults[axis]), np.shape(traced_defaults[axis])
+                if not _fits(value, dtype, shape):
+                    wanted = f"a number of type {dtype}" if shape == () else f"{dtype} of shape {shape}"
+                    raise InputError(f"sweep axis {axis}: {value!r} is not {wanted}.")
         static = {axis: value for axis, value in trial.items() if axis not in traced_defaults}
         _, members, traced = grouped.setdefault(repr(static), (static, [], []))
         members.append(index)
@@ -149,10 +151,52 @@ def plan(
     programs = []
     for static, members, traced in grouped.values():
         owners = _by_owner(static)
-        made = agent.make(env.replace(**owners["env"]), dataclasses.replace(config, **owners["config"]))
+        other = env.replace(**owners["env"])
+        made = agent.make(other, dataclasses.replace(config, **owners["config"]))
         schedule(made, env_steps, num_evals)
-        programs.append(Program(static, members, traced, made))
+        params = _params_of(other, env, env_params) if owners["env"] else env_params
+        programs.append(Program(static, members, traced, made, params))
     return programs
+
+
+def _params_of(env: Env, base: Env, base_params: Any) -> Any:
+    """The parameters of an environment that differs from `base` in static fields.
+
+    They are its own defaults, but for those that `base_params` had changed in those of `base`.
+
+    Raises:
+        InputError: a changed parameter does not fit the environment.
+    """
+    defaults, known = (jax.tree.map(lambda x: np.asarray(x, _dtype(x)), one.default_params()) for one in (env, base))
+    (own, structure), (old, _) = jax.tree_util.tree_flatten_with_path(defaults), jax.tree.flatten(known)
+    given = jax.tree.leaves(base_params)
+    if jax.tree.structure(known) != jax.tree.structure(base_params) or len(own) != len(old):
+        if _same(known, base_params):
+            return defaults
+        raise InputError(f"the parameters given for {base} are not of the form that {env} has.")
+    leaves = []
+    for (path, fresh), before, now in zip(own, old, given, strict=True):
+        if _same(before, now):
+            leaves.append(fresh)
+        elif np.shape(fresh) == np.shape(now):
+            leaves.append(now)
+        else:
+            name = jax.tree_util.keystr(path).lstrip(".")
+            raise InputError(f"{env}: its {name} has shape {np.shape(fresh)}, the one given {np.shape(now)}.")
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _same(one: Any, other: Any) -> bool:
+    first, second = jax.tree.leaves(one), jax.tree.leaves(other)
+    return len(first) == len(second) and all(map(np.array_equal, first, second))
+
+
+def _fits(value: Any, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
+    try:
+        array = np.asarray(value)
+    except ValueError:  # ragged
+        return False
+    return array.shape == shape and np.can_cast(array.dtype, dtype, "same_kind")
 
 
 def combinations(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -162,9 +206,14 @@ def combinations(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
         InputError: an axis without values, or with one twice.
     """
     for axis, values in grid.items():
-        if len(values) == 0 or len(set(values)) != len(values):
+        if len(values) == 0 or len({_hashable(value) for value in values}) != len(values):
             raise InputError(f"sweep axis {axis} needs one or more different values, got {list(values)}.")
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def _hashable(value: Any) -> Any:
+    """A value of a grid, or what stands for an array."""
+    return repr(np.asarray(value).tolist()) if isinstance(value, list | np.ndarray) else value
 
 
 def sweep(
@@ -208,8 +257,9 @@ def sweep(
     Returns:
         Evaluation and training curves: with a dimension for every axis of the grid, or with the dimension "trial" and
         the axes as coordinates along it; then seed and env_step. A lane that diverged holds NaN and hurts no other.
-        Trials that reach different numbers of environment steps (static axes that change the size of an iteration)
-        have the nominal env_step of the smallest. None where other processes have chunks left to do.
+        Where static axes change the size of an iteration, trials are evaluated after slightly different numbers of
+        environment steps: env_step has the smallest, the variable `env_steps_taken` each one's own. A diagnostic that
+        some programs do not report is NaN there. None where other processes have chunks left to do.
 
     Raises:
         InputError: an unknown axis, an impossible configuration, too small a budget, a directory that belongs to
@@ -231,7 +281,7 @@ def sweep(
     if not 0 <= index < count or (count > 1 and directory is None):
         raise InputError(f"share={index, count} must be an index below a count, and needs a directory above 1.")
     limit = memory_limit or free_memory()
-    jobs = [_Job(program, seeds, hp, env_params, env_steps, num_evals, eval_episodes) for program in programs]
+    jobs = [_Job(program, seeds, hp, env_steps, num_evals, eval_episodes) for program in programs]
     chunks = [job.chunk(limit) for job in jobs]
     store = _Store(directory)
     settings = [module.__name__, repr(env), env_params, config, hp, seeds, wanted, env_steps, num_evals, eval_episodes]
@@ -269,10 +319,8 @@ def sweep(
             report(f"share {index + 1} of {count} is done ({mine} chunks); the others are not yet.")
             return None
         parts.append({name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]})
-    env_step = min(
-        (schedule(program.agent, env_steps, num_evals).env_steps for program in programs), key=lambda steps: steps[-1]
-    )
-    return _labelled(programs, parts, wanted, None if trials is not None else dict(grid or {}), seeds, env_step)
+    taken = [schedule(program.agent, env_steps, num_evals).env_steps for program in programs]
+    return _labelled(programs, parts, wanted, None if trials is not None else dict(grid or {}), seeds, taken)
 
 
 def free_memory() -> int:
@@ -296,15 +344,15 @@ class _Job:
         program: Program,
         seeds: Sequence[int],
         hp: Any,
-        env_params: Any,
         env_steps: int,
         num_evals: int,
         eval_episodes: int,
     ) -> None:
         self.program = program
-        self.arguments = _lanes(program.traced, seeds, hp, env_params)
+        self.arguments = _lanes(program.traced, seeds, hp, program.env_params)
         self.num_runs = len(program.traced) * len(seeds)
-        self.train = _without_state(make_train(program.agent, env_steps, num_evals, eval_episodes))
+        iterations = schedule(program.agent, env_steps, num_evals).iterations
+        self.train = _without_state(make_train(program.agent, env_steps, num_evals, eval_episodes), iterations)
         self.compiled: Any = None
 
     def state_bytes(self) -> int:
@@ -445,13 +493,19 @@ def _dtype(leaf: Any) -> np.dtype:
     return np.dtype(jax.dtypes.canonicalize_dtype(np.asarray(0.0 if leaf is None else leaf).dtype))
 
 
-def _without_state(train: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the curves alone: the final states of a sweep would only fill the memory."""
+def _without_state(train: Callable[..., Any], iterations: np.ndarray) -> Callable[..., Any]:
+    """Returns the curves alone, a number for each stretch: the final states of a sweep would only fill the memory.
+
+    Args:
+        train: from `make_train`.
+        iterations: i32[num_evals] that its stretches really have.
+    """
+    taken = np.arange(iterations.max()) < iterations[:, None]  # [num_evals, iterations]
 
     def curves(key: jax.Array, hp: Any, env_params: Any) -> tuple[Any, Any]:
         result = train(key, hp, env_params)
         episodes = jax.tree.map(lambda x: x.sum(1), result.metrics.episodes)
-        scalars = jax.tree.map(lambda x: x.mean(1), result.metrics.scalars)
+        scalars = jax.tree.map(lambda x: jnp.where(taken, x, 0.0).sum(1) / iterations, result.metrics.scalars)
         return result.metrics._replace(episodes=episodes, scalars=scalars), result.evaluation
 
     return curves
@@ -463,20 +517,37 @@ def _labelled(
     trials: list[dict[str, Any]],
     grid: dict[str, Any] | None,
     seeds: list[int],
-    env_step: np.ndarray,
+    taken: list[np.ndarray],
 ) -> "xarray.Dataset":
-    """Joins the programs' lanes in the order of the trials; a grid's axes each become a dimension."""
+    """Joins the programs' lanes in the order of the trials; a grid's axes each become a dimension.
+
+    Args:
+        programs: those that were run.
+        parts: of each, its curves by name, [runs, ...].
+        trials: of the sweep.
+        grid: what they are the combinations of; None: they have one dimension.
+        seeds: of each trial.
+        taken: of each program, the environment steps at its evaluations.
+    """
     order = np.argsort([trial for program in programs for trial in program.trials])
     dims = {"trial": list(range(len(trials)))} if grid is None else {axis: list(v) for axis, v in grid.items()}
     lengths = [len(values) for values in dims.values()]
+    every = {name: piece for part in parts for name, piece in part.items()}
 
-    def gather(*leaves: np.ndarray) -> np.ndarray:
-        joined = np.concatenate(leaves).reshape(len(trials), len(seeds), *leaves[0].shape[1:])
+    def gather(name: str) -> np.ndarray:
+        # What a program does not report (early_stop has a diagnostic more) is NaN for its runs.
+        absent = every[name]
+        leaves = [
+            part[name] if name in part else np.full((len(part["evaluation.returns"]), *absent.shape[1:]), np.nan)
+            for part in parts
+        ]
+        joined = np.concatenate(leaves).reshape(len(trials), len(seeds), *absent.shape[1:])
         return joined[order].reshape(*lengths, *joined.shape[1:])
 
-    curves = jax.tree.map(gather, *parts)
+    curves = {name: gather(name) for name in every}
+    own = np.concatenate([[steps] * len(program.trials) for program, steps in zip(programs, taken, strict=True)])[order]
     dataset = results.curves(
-        env_steps=env_step,
+        env_steps=np.min(taken, axis=0),
         seeds=seeds,
         returns=curves["evaluation.returns"],
         lengths=curves["evaluation.lengths"],
@@ -484,6 +555,10 @@ def _labelled(
         scalars={name.removeprefix("scalars."): x for name, x in curves.items() if name.startswith("scalars.")},
         dims=dims,
     )
+    if any((steps != taken[0]).any() for steps in taken):
+        notes = {"units": "steps", "description": "environment steps that this trial had really taken"}
+        repeated = np.repeat(own[:, None], len(seeds), 1).reshape(*lengths, len(seeds), -1)
+        dataset["env_steps_taken"] = (dataset["evaluation_return"].dims, repeated, notes)
     if grid is None:
         axes = {axis: ("trial", results.labels([trial[axis] for trial in trials])) for axis in trials[0]}
         dataset = dataset.assign_coords(axes)

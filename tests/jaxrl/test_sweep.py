@@ -9,8 +9,8 @@ import envs
 import jaxrl
 import jaxrl.sweep
 from envs.errors import InputError
-from jaxrl.agents import dqn, q_learning
-from jaxrl.sweep import Range, sample
+from jaxrl.agents import dqn, ppo, q_learning
+from jaxrl.sweep import Range, combinations, plan, sample
 from jaxrl.train import make_train
 
 GRID = {
@@ -166,14 +166,76 @@ def test_chunks_fit_the_memory(world):
     env, params = envs.make("CartPole-v1")
     agent = dqn.make(env, dqn.Config(replay_capacity=100_000))
     hp = dqn.Hyperparams(total_steps=1e5)
-    program = sys.modules["jaxrl.sweep"].Program({}, list(range(100)), [{"hp.gamma": 0.9}] * 100, agent)
-    job = sys.modules["jaxrl.sweep"]._Job(program, [0], hp, params, 100_000, 1, 1)
+    program = sys.modules["jaxrl.sweep"].Program({}, list(range(100)), [{"hp.gamma": 0.9}] * 100, agent, params)
+    job = sys.modules["jaxrl.sweep"]._Job(program, [0], hp, 100_000, 1, 1)
     size = job.state_bytes()
     assert 4e6 < size < 10e6
     shards = min(100, jax.local_device_count())
     assert job.chunk(10**12) == 4 * shards
     assert job.chunk(int(1.5 * size * 2.5)) == max(2 // shards * shards, shards)
     assert job.chunk(1) == shards
+
+
+def test_static_fields_of_the_environment_bring_their_parameters():
+    """A sea of size N has N × N actions; another mapping is another environment. What was changed by hand stays."""
+    env, params = envs.make("DeepSea-bsuite", move_cost=0.5)
+    grid = {
+        "env.size": [4, 8],
+        "env.mapping_seed": [0, 1],
+        "env.move_cost": [0.25, 0.5],
+        "hp.learning_rate": [0.1, 1.0],
+    }
+    options = (dqn.Config(), dqn.Hyperparams(), combinations(grid), 10_000, 2)
+    programs = plan(dqn, env, params, *options)
+    assert len(programs) == 4
+    for program in programs:
+        overrides = {axis.removeprefix("env."): value for axis, value in program.static.items()}
+        want_env, want = envs.make("DeepSea-bsuite", **overrides, move_cost=0.5)
+        assert program.agent.env == want_env
+        np.testing.assert_array_equal(program.env_params.right_action, want.right_action)
+        np.testing.assert_array_equal(program.env_params.move_cost, np.float32(0.5))
+    assert not np.array_equal(programs[2].env_params.right_action, programs[3].env_params.right_action)
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "values"), [("DeepSea-bsuite", "env.mapping_seed", [0, 1]), ("GridWorld-4x4", "env.cols", [2, 6])]
+)
+def test_a_sweep_over_the_environment_trains_that_environment(name, axis, values):
+    env, params = envs.make(name, max_steps=20)
+    module = {"DeepSea-bsuite": dqn, "GridWorld-4x4": q_learning}[name]
+    options = {"env_steps": 2_000, "num_evals": 1, "seeds": 1, "eval_episodes": 2}
+    swept = jaxrl.sweep(module, env, params, grid={axis: values}, **options)
+    for value in values:
+        alone = jaxrl.sweep(module, *envs.make(name, max_steps=20, **{axis.removeprefix("env."): value}), **options)
+        for variable in alone:
+            np.testing.assert_array_equal(swept[variable].sel({axis: value}), alone[variable])
+
+
+def test_parameters_that_do_not_fit_are_refused():
+    env, params = envs.make("DeepSea-bsuite")
+    changed = params._replace(right_action=1 - params.right_action)
+    with pytest.raises(InputError, match=r"right_action has shape \(4, 4\), the one given \(10, 10\)"):
+        jaxrl.sweep("dqn", env, changed, env_steps=10_000, grid={"env.size": [4]})
+    for value in (1, [[1]], "left"):
+        with pytest.raises(InputError, match=r"env.right_action: .* is not int32 of shape \(10, 10\)"):
+            jaxrl.sweep("dqn", env, params, env_steps=10_000, grid={"env.right_action": [value]})
+
+
+def test_programs_may_report_different_scalars():
+    """early_stop adds a diagnostic: the runs without it have NaN there, and nothing of the others is lost."""
+    env, params = envs.make("CartPole-v1")
+    config = ppo.Config(num_envs=2, rollout_length=16, num_minibatches=1, hidden=(4,))
+    grid = {"config.early_stop": [False, True], "config.rollout_length": [16, 24], "hp.gamma": [0.9]}
+    options = {"env_steps": 500, "seeds": 2, "config": config, "num_evals": 2, "eval_episodes": 2}
+    dataset = jaxrl.sweep(ppo, env, params, grid=grid, **options)
+    applied = dataset.learner_applied.sel({"hp.gamma": 0.9})
+    assert np.isnan(applied.sel({"config.early_stop": False})).all()
+    assert ((applied.sel({"config.early_stop": True}) > 0) & (applied.sel({"config.early_stop": True}) <= 1)).all()
+    assert np.isfinite(dataset.learner_loss).all()
+    # Iterations of 32 and of 48 steps: each trial says what it had really taken.
+    taken = dataset.env_steps_taken.isel({"config.early_stop": 0, "hp.gamma": 0, "seed": 1})
+    np.testing.assert_array_equal(taken, [[7 * 32, 15 * 32], [5 * 48, 10 * 48]])
+    np.testing.assert_array_equal(dataset.env_step, [224, 480])
 
 
 def test_nothing_is_trained_before_all_is_checked(world):
