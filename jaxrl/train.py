@@ -133,7 +133,7 @@ def make_train(
             return state, (metrics, evaluate_agent(agent, state, eval_episodes))
 
         state = agent.init(key, with_total_steps(hp, env_steps), env_params)
-        state, (metrics, evaluation) = jax.lax.scan(stretch, state, plan.iterations)
+        state, (metrics, evaluation) = jax.lax.scan(stretch, state, jnp.asarray(plan.iterations))
         return Result(state, metrics, evaluation)
 
     return train
