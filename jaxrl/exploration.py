@@ -7,9 +7,27 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from envs.errors import InputError
 from jaxrl.distributions import Categorical
+
+
+@struct.dataclass
+class EpsilonGreedy:
+    """The schedule of ε, as hyper-parameters."""
+
+    epsilon_start: float = 1.0
+    """Probability of a random action at the start."""
+    epsilon_end: float = 0.05
+    """Probability of a random action after the decay."""
+    epsilon_fraction: float = 0.5
+    """Part of hp.total_steps over which ε falls linearly."""
+
+
+def epsilon(hp: EpsilonGreedy, progress: jax.Array | float | None) -> jax.Array:
+    """The probability of a random action f32[] when the run is as far as `progress` says."""
+    return anneal(hp.epsilon_start, hp.epsilon_end, progress, hp.epsilon_fraction)
 
 
 def epsilon_greedy(key: jax.Array, q: jax.Array, epsilon: jax.Array | float, random_ties: bool = False) -> jax.Array:
@@ -96,6 +114,30 @@ def linear(
     steps, step = jnp.asarray(steps, jnp.float32), jnp.asarray(step, jnp.float32)
     fraction = jnp.where(step >= steps, 1.0, step / jnp.maximum(steps, 1.0))
     return start + (jnp.asarray(end, jnp.float32) - start) * fraction
+
+
+def anneal(
+    start: jax.Array | float,
+    end: jax.Array | float,
+    progress: jax.Array | float | None,
+    fraction: jax.Array | float = 1.0,
+) -> jax.Array:
+    """Moves from `start` along a line to `end`, which it reaches after a fraction of the run and keeps, f32.
+
+    Args:
+        start: at the beginning of the run.
+        end: after `fraction` of it.
+        progress: f32[] how far the run is, from 0 to 1 (`Context.progress`).
+        fraction: of the run; 0: `end` from the beginning.
+
+    Raises:
+        InputError: progress is None.
+    """
+    if progress is None:
+        raise InputError("hp.total_steps is None: give the number of environment steps that the schedules run over.")
+    progress, fraction = jnp.asarray(progress, jnp.float32), jnp.asarray(fraction, jnp.float32)
+    part = jnp.where(progress >= fraction, 1.0, progress / jnp.where(fraction > 0, fraction, 1.0))
+    return start + (jnp.asarray(end, jnp.float32) - start) * part
 
 
 def exponential(

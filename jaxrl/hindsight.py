@@ -16,12 +16,16 @@ from envs.errors import InputError
 from jaxrl.types import Transition
 
 
-def require_goals(agent: str, env: Env) -> GoalEnv:
+def require_goals(agent: str, env: Env, num: int, n_step: int) -> GoalEnv:
     """Returns `env`.
 
     Raises:
-        InputError: its steps cannot be judged by another goal.
+        InputError: a negative number of goals, targets of several steps, or steps that cannot be judged by another goal.
     """
+    if num < 0:
+        raise InputError(f"hindsight={num} must be at least 0.")
+    if n_step > 1:
+        raise InputError(f"hindsight judges single steps: n_step={n_step} must be 1.")
     if not isinstance(env, GoalEnv):
         raise InputError(f"{agent}: hindsight needs an environment with goals (envs.base.GoalEnv), not {env}.")
     return env

@@ -253,6 +253,25 @@ def clipped_value(value: jax.Array, old_value: jax.Array, target: jax.Array, eps
     return jnp.maximum(squared(value - target), squared(near - target))
 
 
+def mean(x: jax.Array, weight: jax.Array | tuple[()] = ()) -> jax.Array:
+    """Σ w x / Σ w over all of x f32[...], for steps that count differently; the plain mean where weight is ()."""
+    if isinstance(weight, tuple):
+        return x.mean()
+    total = weight.sum()
+    return jnp.sum(x * weight) / jnp.where(total > 0, total, 1.0)
+
+
+def weighted(x: jax.Array, weight: jax.Array | tuple[()]) -> jax.Array:
+    """The product w x, for the mean over a batch that was drawn by w's inverse; x itself where weight is ()."""
+    return x if isinstance(weight, tuple) else weight * x
+
+
+def standardized(x: jax.Array, weight: jax.Array | tuple[()] = ()) -> jax.Array:
+    """(x − mean) / standard deviation over all of x f32[...], as `mean` weighs."""
+    centred = x - mean(x, weight)
+    return centred / (jnp.sqrt(mean(jnp.square(centred), weight)) + 1e-8)
+
+
 def squared(error: jax.Array) -> jax.Array:
     """½e², whose gradient is e."""
     return 0.5 * jnp.square(error)

@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from envs.errors import InputError
+
 _RANDOM_BITS = 12  # fewest that leave a sort by them a fair split
 _FEWEST_MIXED = 256  # rows from which `_mixed` is a fair split, too
 _ROUNDS = 8  # of mixing: after four the sum of a minibatch has up to 4 % too little variance, after six none to be seen
@@ -36,6 +38,15 @@ def split(key: jax.Array, num_samples: int, num_minibatches: int) -> jax.Array:
         order = jnp.sort(words | jnp.arange(num_samples, dtype=jnp.uint32), stable=False)
         order &= jnp.uint32(2**low - 1)
     return order.astype(jnp.int32).reshape(num_minibatches, -1)
+
+
+def require_split(name: str, parts: int, num_envs: int, rollout_length: int) -> None:
+    """Raises InputError unless a rollout splits into as many equal parts as the field `name` asks for."""
+    num_samples = num_envs * rollout_length
+    if parts < 1 or num_samples % parts:
+        raise InputError(
+            f"{name}={parts} does not divide num_envs · rollout_length = {num_envs} · {rollout_length} = {num_samples}."
+        )
 
 
 def take(samples: Any, rows: jax.Array) -> Any:

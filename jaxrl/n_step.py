@@ -6,19 +6,13 @@
 arXiv:1710.02298). An episode cut by its time limit is bootstrapped at the state really reached, with γ^k.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from envs.errors import InputError
 from jaxrl.types import Transition
-
-
-class NStep(NamedTuple):
-    """The extras of a transition of several steps."""
-
-    discount: jax.Array  # f32[...] what the value of next_obs is multiplied with: γ^k, 0 where the MDP ended
 
 
 def extend(window: Any, steps: Transition, gamma: jax.Array | float, n: int) -> tuple[Any, Transition]:
@@ -29,12 +23,12 @@ def extend(window: Any, steps: Transition, gamma: jax.Array | float, n: int) -> 
 
     Args:
         window: the last n − 1 steps, [n − 1, B, ...], from the call before; () at the beginning.
-        steps: [T, B, ...] out of a rollout. Their extras are dropped if n > 1.
+        steps: [T, B, ...] out of a rollout. Of their extras and costs those of the first step remain.
         gamma: discount of one step.
         n: steps per transition, static; 1 returns `steps` as they are.
 
     Returns:
-        (window for the next call, transitions [T, B, ...] with `NStep` extras).
+        (window for the next call, transitions [T, B, ...] with their own `discount`).
 
     Raises:
         InputError: n is below 1, or an empty window is given fewer than n steps.
@@ -42,7 +36,6 @@ def extend(window: Any, steps: Transition, gamma: jax.Array | float, n: int) -> 
     _require_positive(n)
     if n == 1:
         return (), steps
-    steps = steps._replace(extras=())
     if window != ():
         steps = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), window, steps)
     length, num_envs = steps.reward.shape
@@ -62,9 +55,14 @@ def extend(window: Any, steps: Transition, gamma: jax.Array | float, n: int) -> 
     at = (jnp.arange(starts)[:, None] + last, jnp.arange(num_envs))
     terminated, truncated = steps.terminated[at], steps.truncated[at]
     next_obs = jax.tree.map(lambda x: x[at], steps.next_obs)
-    obs, action = jax.tree.map(lambda x: x[:starts], (steps.obs, steps.action))
-    extras = NStep(factor * (1.0 - terminated))
-    emitted = Transition(obs, action, reward, terminated, truncated, next_obs, extras)
+    first = jax.tree.map(lambda x: x[:starts], steps)
+    emitted = first._replace(
+        reward=reward,
+        terminated=terminated,
+        truncated=truncated,
+        next_obs=next_obs,
+        discount=factor * (1.0 - terminated),
+    )
     return jax.tree.map(lambda x: x[starts:], steps), emitted
 
 
@@ -75,13 +73,12 @@ def stored(example: Transition, n: int) -> Transition:
         InputError: n is below 1.
     """
     _require_positive(n)
-    discount: Any = jax.ShapeDtypeStruct((), jnp.float32)
-    return example if n == 1 else example._replace(extras=NStep(discount))
+    return example if n == 1 else example._replace(discount=jax.ShapeDtypeStruct((), jnp.float32))
 
 
 def discount(batch: Transition, gamma: jax.Array | float) -> jax.Array:
     """The factor f32[...] of the value of next_obs in a target: γ(1 − terminated), or what `extend` stored."""
-    return batch.extras.discount if isinstance(batch.extras, NStep) else gamma * (1.0 - batch.terminated)
+    return gamma * (1.0 - batch.terminated) if isinstance(batch.discount, tuple) else batch.discount
 
 
 def _require_positive(n: int) -> None:

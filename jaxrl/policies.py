@@ -11,6 +11,7 @@ alike (`Step.info` reaches none of them). The mask goes to the softmax; the netw
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -27,6 +28,20 @@ from jaxrl.types import Policy
 MASK = "action_mask"
 
 Squash = Literal["clip", "tanh"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of policy and value."""
+
+    torso: networks.Torso = "mlp"
+    """What stands between the observation and the heads."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Sizes of the dense layers."""
+    activation: networks.Activation = "tanh"
+    """After every dense layer."""
+    squash: Squash = "clip"
+    """How a Gaussian action enters the Box: clipped to it, or through tanh."""
 
 
 class Networks(NamedTuple):
@@ -211,7 +226,24 @@ def _into_space(agent: str, action_space: Space, squash: Squash) -> Callable[[ja
     return lambda unit_action: box.to_env(jnp.tanh(unit_action))
 
 
-def sampling(nets: Networks, params: Any, see: Callable[[Any], Any] = lambda obs: obs) -> Policy:
+class Sampled(NamedTuple):
+    """What a policy that samples attaches to its step."""
+
+    unit_action: jax.Array  # [..., *action] as it was drawn, before the map into the action space
+    log_prob: jax.Array  # f32[...] of it
+
+
+def sampling(nets: Networks, params: Any) -> Policy:
+    """The policy as it explores; extras are `Sampled`."""
+
+    def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
+        drawn = Sampled(*nets.policy(params, obs).sample_and_log_prob(key))
+        return nets.to_env(drawn.unit_action), memory, drawn
+
+    return Policy(act)
+
+
+def old_sampling(nets: Networks, params: Any, see: Callable[[Any], Any] = lambda obs: obs) -> Policy:
     """The policy as it explores; extras hold "unit_action" as it was drawn and its "log_prob" f32[B].
 
     Args:
@@ -238,6 +270,17 @@ def greedy(nets: Networks, params: Any, see: Callable[[Any], Any] = lambda obs: 
 
 
 def sampling_with_memory(nets: MemoryNetworks, params: Any) -> Policy:
+    """As `sampling`, for networks with a memory."""
+
+    def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
+        policy, _, memory = nets.step(params, obs, memory)
+        drawn = Sampled(*policy.sample_and_log_prob(key))
+        return nets.to_env(drawn.unit_action), memory, drawn
+
+    return Policy(act, nets.memory)
+
+
+def old_sampling_with_memory(nets: MemoryNetworks, params: Any) -> Policy:
     """As `sampling`, for networks with a memory."""
 
     def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:

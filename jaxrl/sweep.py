@@ -27,7 +27,7 @@ import numpy as np
 from envs.base import Env
 from envs.errors import InputError, unknown
 from jaxrl import agents, placement, results
-from jaxrl.train import make_train, schedule, with_total_steps
+from jaxrl.train import fields_of, make_train, schedule, with_fields, with_total_steps
 from jaxrl.types import Agent
 
 if TYPE_CHECKING:
@@ -125,9 +125,8 @@ def plan(
         InputError: an axis that does not exist (the message has the nearest), values of the wrong type, an impossible
             configuration, too small a budget.
     """
-    traced_defaults = {f"hp.{name}": value for name, value in hp._asdict().items()}
-    if hasattr(env_params, "_asdict"):
-        traced_defaults |= {f"env.{name}": value for name, value in env_params._asdict().items()}
+    traced_defaults = {f"hp.{name}": value for name, value in fields_of(hp).items()}
+    traced_defaults |= {f"env.{name}": value for name, value in fields_of(env_params).items()}
     static_axes = [f"config.{field.name}" for field in dataclasses.fields(config)]
     static_axes += [f"env.{name}" for name in env.options()]
     grouped: dict[Any, tuple[dict[str, Any], list[int], list[dict[str, Any]]]] = {}
@@ -475,7 +474,10 @@ def _lanes(traced: list[dict[str, Any]], seeds: Sequence[int], hp: Any, env_para
     for values in traced:
         by_owner = _by_owner(values)
         settings.append(
-            (hp._replace(**by_owner["hp"]), env_params._replace(**by_owner["env"]) if by_owner["env"] else env_params)
+            (
+                with_fields(hp, **by_owner["hp"]),
+                with_fields(env_params, **by_owner["env"]) if by_owner["env"] else env_params,
+            )
         )
 
     def stack(base: Any, *leaves: Any) -> jax.Array:

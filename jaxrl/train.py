@@ -4,6 +4,7 @@ Both are functions of one run; `jax.vmap`, or `jaxrl.placement.map_runs`, makes 
 The host driver with progress bar, checkpoints and results on disk is `jaxrl.driver.fit`.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -63,10 +64,22 @@ def schedule(agent: Agent, env_steps: int, num_evals: int) -> Schedule:
     )
 
 
+def fields_of(values: Any) -> dict[str, Any]:
+    """The fields of hyper-parameters or of an environment's parameters by name; {} where there are none."""
+    if dataclasses.is_dataclass(values):
+        return {field.name: getattr(values, field.name) for field in dataclasses.fields(values)}
+    return values._asdict() if hasattr(values, "_asdict") else {}
+
+
+def with_fields(values: Any, **changes: Any) -> Any:
+    """A copy of hyper-parameters or of an environment's parameters in which some fields are others."""
+    return dataclasses.replace(values, **changes) if dataclasses.is_dataclass(values) else values._replace(**changes)
+
+
 def with_total_steps(hp: Any, env_steps: int) -> Any:
     """Fills in the horizon of an agent's schedules, `hp.total_steps`, where it is not given."""
     if getattr(hp, "total_steps", 0.0) is None:
-        return hp._replace(total_steps=float(env_steps))
+        return with_fields(hp, total_steps=float(env_steps))
     return hp
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxrl import agents
+
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*ROOT.glob("envs/**/*.py"), *ROOT.glob("jaxrl/**/*.py")])
 
@@ -39,7 +41,11 @@ def test_import_law(path):
             text = path.read_text()
             assert "import envs\n" not in text
     if where.parts[1] == "agents" and where.name != "__init__.py":
-        assert not {name for name in names if name.startswith("jaxrl.agents")}, "agents never import one another"
+        inside = {
+            tuple(name.removeprefix("jaxrl.agents.").split(".")) for name in names if name.startswith("jaxrl.agents.")
+        }
+        assert not {part for name in inside for part in name} & set(agents.NAMES), "agents never import one another"
+        assert {name[0] for name in inside} <= {where.parts[2]}, "what siblings share stays in their family"
     assert "tensorflow_probability" not in names
 
 

@@ -1,46 +1,92 @@
-"""Agents, one file per algorithm; each has Config, Hyperparams, Learner, State, `update` and `make`."""
+"""Agents, one file per algorithm in the folder of its family; each has Config, Hyperparams, Learner, `update`, `make`.
+
+`from jaxrl.agents import ppo` and `agents.get("ppo")` find an algorithm whatever its family.
+"""
 
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from envs.errors import unknown
 
-NAMES = (
-    "a2c",
-    "actor_critic",
-    "apg",
-    "awr",
-    "bandit",
-    "bootstrapped_dqn",
-    "c51",
-    "crossq",
-    "d4pg",
-    "ddpg",
-    "dqn",
-    "dyna_q",
-    "es",
-    "impala",
-    "iqn",
-    "monte_carlo",
-    "mpo",
-    "n_step_sarsa",
-    "ppo",
-    "ppo_recurrent",
-    "ppo_transformer",
-    "pqn",
-    "q_learning",
-    "qr_dqn",
-    "r2d2",
-    "rainbow",
-    "reinforce",
-    "sac",
-    "sac_discrete",
-    "sarsa",
-    "sarsa_lambda",
-    "td3",
-    "tqc",
-    "trpo",
-)
+if TYPE_CHECKING:
+    from jaxrl.agents import (
+        a2c,
+        actor_critic,
+        apg,
+        awr,
+        bandit,
+        bootstrapped_dqn,
+        c51,
+        crossq,
+        d4pg,
+        ddpg,
+        dyna_q,
+        es,
+        impala,
+        iqn,
+        monte_carlo,
+        mpo,
+        n_step_sarsa,
+        ppo_recurrent,
+        ppo_transformer,
+        pqn,
+        q_learning,
+        qr_dqn,
+        r2d2,
+        rainbow,
+        reinforce,
+        sac_discrete,
+        sarsa,
+        sarsa_lambda,
+        td3,
+        tqc,
+        trpo,
+    )
+    from jaxrl.agents.continuous_control import sac
+    from jaxrl.agents.policy_gradient import ppo
+    from jaxrl.agents.value_based import dqn
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "": (
+        "a2c",
+        "actor_critic",
+        "apg",
+        "awr",
+        "bandit",
+        "bootstrapped_dqn",
+        "c51",
+        "crossq",
+        "d4pg",
+        "ddpg",
+        "dyna_q",
+        "es",
+        "impala",
+        "iqn",
+        "monte_carlo",
+        "mpo",
+        "n_step_sarsa",
+        "ppo_recurrent",
+        "ppo_transformer",
+        "pqn",
+        "q_learning",
+        "qr_dqn",
+        "r2d2",
+        "rainbow",
+        "reinforce",
+        "sac_discrete",
+        "sarsa",
+        "sarsa_lambda",
+        "td3",
+        "tqc",
+        "trpo",
+    ),
+    "tabular": (),
+    "value_based": ("dqn",),
+    "policy_gradient": ("ppo",),
+    "continuous_control": ("sac",),
+}
+NAMES = tuple(sorted(name for names in FAMILIES.values() for name in names))
 
 
 def get(name: str) -> ModuleType:
@@ -49,6 +95,13 @@ def get(name: str) -> ModuleType:
     Raises:
         InputError: no such agent; the message has the nearest.
     """
-    if name not in NAMES:
-        raise unknown("agent", name, NAMES)
-    return importlib.import_module(f"jaxrl.agents.{name}")
+    for family, names in FAMILIES.items():
+        if name in names:
+            return importlib.import_module(".".join(filter(None, ("jaxrl.agents", family, name))))
+    raise unknown("agent", name, NAMES)
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in NAMES:
+        return get(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

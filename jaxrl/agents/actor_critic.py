@@ -165,7 +165,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
 
     def online_step(state: State, _: None) -> tuple[State, Metrics]:
         key, key_rollout = threefry.spawn(state.key)
-        acting, hp = policies.sampling(nets, state.learner.params), state.hp
+        acting, hp = policies.old_sampling(nets, state.learner.params), state.hp
         out = rollout(env, state.env_params, acting, state.episode, (), key_rollout, 1)
         batch = jax.tree.map(lambda x: x[0], out.transitions)
         batch = batch._replace(extras=batch.extras | {"t": state.episode.t})

@@ -219,7 +219,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return policies.greedy(nets, state.learner.params)
 
     def gather(params: Any, env_params: Any, running: episode.EpisodeState, key: jax.Array) -> Rollout:
-        acting = policies.sampling(nets, params)
+        acting = policies.old_sampling(nets, params)
         return rollout(env, env_params, acting, running, (), key, config.rollout_length)
 
     def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:

@@ -206,7 +206,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         if config.lag:
             earlier = jax.tree.map(lambda old, new: jnp.concatenate([old[1:], new[None]]), earlier, params)
         running = state.episode
-        sampling = policies.sampling(nets, acting)
+        sampling = policies.old_sampling(nets, acting)
         out = rollout(env, state.env_params, sampling, running, (), key_rollout, config.rollout_length)
         if config.anneal_learning_rate:
             taken = state.iteration * steps_per_iteration

@@ -227,14 +227,14 @@ def make(env: Env, config: Config = Config()) -> Agent:
             env_params=env_params,
             learner=learner,
             episode=episode.reset(env, env_params, key_episode, config.num_envs),
-            memory=initial_memory(policies.sampling_with_memory(nets, learner.params), config.num_envs),
+            memory=initial_memory(policies.old_sampling_with_memory(nets, learner.params), config.num_envs),
             return_scale=normalize.init_return_scale(config.num_envs) if config.normalize_reward else (),
             iteration=jnp.int32(0),
         )
 
     def step(state: State) -> tuple[State, Metrics]:
         key, key_rollout, key_update = threefry.spawn(state.key, 3)
-        acting = policies.sampling_with_memory(nets, state.learner.params)
+        acting = policies.old_sampling_with_memory(nets, state.learner.params)
         out = rollout(env, state.env_params, acting, state.episode, state.memory, key_rollout, config.rollout_length)
         batch = out.transitions._replace(extras=out.transitions.extras | {"memory": state.memory})
         hp, return_scale = state.hp, state.return_scale

@@ -216,7 +216,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
         running, hp = state.episode, state.hp
         if not learned:
             running = episode.reset(env, state.env_params, key_episode, config.num_envs)
-        acting = policies.sampling(nets, state.learner.params)
+        acting = policies.old_sampling(nets, state.learner.params)
         out = rollout(env, state.env_params, acting, running, (), key_rollout, config.rollout_length)
         batch = out.transitions
         if not learned and env.max_steps is not None:

@@ -286,7 +286,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
 
     def step(state: State) -> tuple[State, Metrics]:
         key, key_rollout, key_update = threefry.spawn(state.key, 3)
-        acting = policies.sampling(nets, state.learner.params, lambda obs: normalized(state, obs))
+        acting = policies.old_sampling(nets, state.learner.params, lambda obs: normalized(state, obs))
         out = rollout(env, state.env_params, acting, state.episode, (), key_rollout, config.rollout_length)
         batch, obs_moments, return_scale, hp = out.transitions, state.obs_moments, state.return_scale, state.hp
         if config.normalize_obs:

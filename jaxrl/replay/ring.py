@@ -78,16 +78,22 @@ def make(capacity: int, example: Any) -> Ring:
     return Ring(init, write, read)
 
 
-def warmup_rounds(warmup_steps: int, num_envs: int, batch_size: int, capacity: int) -> int:
+def warmup_rounds(warmup_steps: int, num_envs: int, fewest: int, capacity: int) -> int:
     """How many steps in each of `num_envs` environments make at least `warmup_steps` transitions.
 
+    Args:
+        warmup_steps: wanted.
+        num_envs: environments side by side.
+        fewest: that must be there before the first draw.
+        capacity: of the replay.
+
     Raises:
-        InputError: they would not fill one batch, or would not fit the memory.
+        InputError: they would be too few for a draw, or too many for the memory.
     """
     rounds = -(-warmup_steps // num_envs)
-    if not batch_size <= rounds * num_envs <= capacity:
+    if not fewest <= rounds * num_envs <= capacity:
         raise InputError(
-            f"warmup_steps={warmup_steps} (whole rounds of {num_envs} environments) must lie between "
-            f"batch_size={batch_size} and replay_capacity={capacity}."
+            f"warmup_steps={warmup_steps} (whole rounds of {num_envs} environments) must lie between {fewest}, what a "
+            f"draw needs, and replay_capacity={capacity}."
         )
     return rounds

@@ -22,59 +22,42 @@ filled by random actions in `init`.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
-from envs import threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
-from jaxrl import experience, exploration, losses, n_step, networks
+from jaxrl import losses, n_step, networks
 from jaxrl.actions import require_bounded_box
-from jaxrl.experience import Experience
-from jaxrl.types import Agent, Metrics, Policy, Transition
+from jaxrl.agents.continuous_control import unit_box
+from jaxrl.loops import off_policy
+from jaxrl.types import Agent, Algorithm, Context, Diagnostics, Transition
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(unit_box.Config):
     """What is static: a new value means a new compilation."""
 
-    num_envs: int = 4
-    """Environments that one run steps in parallel."""
-    rollout_length: int = 1
-    """Steps in each environment between updates."""
-    num_updates: int = 4
-    """Gradient steps of the critics per iteration, that is, per num_envs · rollout_length environment steps."""
     critic_steps: int = 1
     """Gradient steps of the critics for each one of policy and temperature; must divide num_updates."""
-    batch_size: int = 256
-    """Transitions per gradient step."""
-    n_step: int = 1
-    """Steps of reward in a target (`jaxrl.n_step`)."""
-    replay_capacity: int = 100_000
-    """Transitions that the replay holds."""
-    warmup_steps: int = 1_000
-    """Environment steps with random actions before the first update; they count as steps of the run."""
     num_critics: int = 2
     """Action values that are learnt side by side."""
     target_subset: int | None = None
     """How many of them, drawn anew for each step, give the minimum in the target; unless given, all do."""
-    hidden: tuple[int, ...] = (256, 256)
-    """Sizes of the dense layers, in all networks."""
-    activation: networks.Activation = "relu"
-    """After every dense layer."""
     layer_norm: bool = False
     """Normalise before every activation of the critics."""
     dropout: float = 0.0
     """Part of the critics' units that is dropped while learning."""
-    normalize_obs: bool = False
-    """Give observations mean 0 and standard deviation 1, by running statistics of the run."""
 
 
-class Hyperparams(NamedTuple):
+@struct.dataclass
+class Hyperparams(off_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
     policy_learning_rate: float = 3e-4
@@ -83,8 +66,6 @@ class Hyperparams(NamedTuple):
     """Step size of Adam for the critics."""
     temperature_learning_rate: float = 1e-3
     """Step size of Adam for log α; 0 keeps the temperature as it is."""
-    gamma: float = 0.99
-    """Discount."""
     target_rate: float = 0.005
     """How far the targets follow at every step of the critics (τ)."""
     temperature: float = 1.0
@@ -105,16 +86,6 @@ class Learner(NamedTuple):
     actor_opt: Any
     critics_opt: Any
     alpha_opt: Any
-
-
-class State(NamedTuple):
-    """Everything in which two runs can differ."""
-
-    key: jax.Array
-    hp: Hyperparams
-    env_params: Any
-    learner: Learner
-    experience: Experience
 
 
 class Networks(NamedTuple):
@@ -157,7 +128,7 @@ def optimizers(hp: Hyperparams) -> Optimizers:
     )
 
 
-def init_learner(nets: Networks, hp: Hyperparams, key: jax.Array) -> Learner:
+def init_learner(nets: Networks, key: jax.Array, hp: Hyperparams) -> Learner:
     """Draws the parameters; the targets start as copies."""
     key_actor, key_critics = jax.random.split(key)
     actor, critics = nets.actor.init(key_actor), nets.critics.init(key_critics)
@@ -175,29 +146,37 @@ def init_learner(nets: Networks, hp: Hyperparams, key: jax.Array) -> Learner:
 
 
 def update(
-    config: Config, nets: Networks, hp: Hyperparams, learner: Learner, batch: Transition, key: jax.Array
-) -> tuple[Learner, dict[str, jax.Array]]:
+    config: Config,
+    nets: Networks,
+    hp: Hyperparams,
+    context: Context,
+    learner: Learner,
+    batch: Transition,
+    key: jax.Array,
+) -> tuple[Learner, Diagnostics]:
     """One round: `critic_steps` gradient steps of the critics, then one of the policy and one of the temperature.
 
     Args:
         config: static configuration.
         nets: from `build`.
         hp: hyper-parameters.
+        context: not used.
         learner: parameters, targets and optimiser states.
         batch: [critic_steps · batch, ...] transitions, actions in the unit box (`jaxrl.actions.unit_box`); each step of
             the critics takes its share, in order, and the policy that of the last.
         key: for the actions, the subsets of critics and the dropout.
 
     Returns:
-        (learner, scalars).
+        (learner, diagnostics with the size of each transition's TD error, the mean of all critics, as priority).
     """
+    del context
     opt = optimizers(hp)
     alpha = jnp.exp(learner.log_alpha)
     key_next, key_critics, key_action, key_dropout = jax.random.split(key, 4)
     # The policy stands still until the critics have moved: one pass draws the next actions of all their steps.
     next_action, next_log_prob = nets.actor.apply(learner.actor, batch.next_obs).sample_and_log_prob(key_next)
 
-    def critic_step(carry: tuple[Any, Any, Any], xs: Any) -> tuple[tuple[Any, Any, Any], tuple[jax.Array, jax.Array]]:
+    def critic_step(carry: tuple[Any, Any, Any], xs: Any) -> tuple[tuple[Any, Any, Any], Any]:
         critics, targets, critics_opt = carry
         (batch, next_action, next_log_prob), key = xs
         key_subset, key_target, key_online = jax.random.split(key, 3)
@@ -208,9 +187,10 @@ def update(
         q_t = nets.critics.apply(chosen, batch.next_obs, next_action, key_target)[..., 0].min(0)
         target = batch.reward + n_step.discount(batch, hp.gamma) * (q_t - alpha * next_log_prob)
 
-        def critic_loss(params: Any) -> tuple[jax.Array, jax.Array]:
+        def critic_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             q = nets.critics.apply(params, batch.obs, batch.action, key_online)[..., 0]
-            return losses.squared(target - q).mean(-1).sum(), q.mean()
+            error = target - q
+            return losses.weighted(losses.squared(error), batch.weight).mean(-1).sum(), (q.mean(), error)
 
         values, grads = jax.value_and_grad(critic_loss, has_aux=True)(critics)
         step, critics_opt = opt.critics.update(grads, critics_opt)
@@ -221,7 +201,7 @@ def update(
     shares = jax.tree.map(
         lambda x: x.reshape(config.critic_steps, -1, *x.shape[1:]), (batch, next_action, next_log_prob)
     )
-    (critics, targets, critics_opt), (critic_values, q_means) = jax.lax.scan(
+    (critics, targets, critics_opt), (critic_values, (q_means, errors)) = jax.lax.scan(
         critic_step,
         (learner.critics, learner.target_critics, learner.critics_opt),
         (shares, jax.random.split(key_critics, config.critic_steps)),
@@ -250,7 +230,33 @@ def update(
         "entropy": entropy,
         "temperature": alpha,
     }
-    return Learner(actor, critics, targets, log_alpha, actor_opt, critics_opt, alpha_opt), scalars
+    priority = jnp.abs(errors).mean(1).reshape(-1)  # over the critics; one for each row of the batch
+    following = Learner(actor, critics, targets, log_alpha, actor_opt, critics_opt, alpha_opt)
+    return following, Diagnostics(scalars, priority)
+
+
+def algorithm(config: Config, observation_space: Space, action_space: Space) -> Algorithm:
+    """SAC for a pair of spaces.
+
+    Raises:
+        InputError: an action space other than a bounded vector Box, or sizes that cannot work together.
+    """
+    if config.critic_steps < 1 or config.num_updates % config.critic_steps:
+        raise InputError(f"critic_steps={config.critic_steps} does not divide num_updates={config.num_updates}.")
+    if config.target_subset is not None and not 1 <= config.target_subset <= config.num_critics:
+        raise InputError(f"target_subset={config.target_subset} must be 1 … num_critics={config.num_critics}.")
+    nets = build(config, observation_space, action_space)
+    size = require_bounded_box("sac", action_space).shape[0]
+
+    def pi(learner: Learner) -> Any:
+        return partial(nets.actor.apply, learner.actor)
+
+    return Algorithm(
+        init=partial(init_learner, nets),
+        update=partial(update, config, nets),
+        explore=lambda hp, context, learner: unit_box.correlated(pi(learner), size, hp.noise_theta),
+        greedy=lambda hp, context, learner: unit_box.greedy(lambda obs: pi(learner)(obs).mode()),
+    )
 
 
 def make(env: Env, config: Config = Config()) -> Agent:
@@ -259,60 +265,5 @@ def make(env: Env, config: Config = Config()) -> Agent:
     Raises:
         InputError: another action space, or sizes that cannot work together.
     """
-    if config.critic_steps < 1 or config.num_updates % config.critic_steps:
-        raise InputError(f"critic_steps={config.critic_steps} does not divide num_updates={config.num_updates}.")
-    if config.target_subset is not None and not 1 <= config.target_subset <= config.num_critics:
-        raise InputError(f"target_subset={config.target_subset} must be 1 … num_critics={config.num_critics}.")
-    rounds = config.num_updates // config.critic_steps
-    nets = build(config, env.observation_space, env.action_space)
-    no_noise = exploration.ou_init(require_bounded_box("sac", env.action_space).shape)
-    source = experience.make(
-        env,
-        num_envs=config.num_envs,
-        rollout_length=config.rollout_length,
-        warmup_steps=config.warmup_steps,
-        capacity=config.replay_capacity,
-        batch_size=config.critic_steps * config.batch_size,
-        draws=rounds,
-        n_step=config.n_step,
-        normalize_obs=config.normalize_obs,
-    )
-
-    def policy(state: State) -> Policy:
-        def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-            del key
-            return nets.actor.apply(state.learner.actor, obs).mode(), memory, ()
-
-        return source.in_env(state.experience, Policy(act))
-
-    def exploring_policy(state: State) -> Policy:
-        theta = state.hp.noise_theta
-        scale = jnp.sqrt(1.0 - jnp.square(1.0 - theta))  # the noise settles at standard deviation 1
-
-        def act(key: jax.Array, obs: Any, noise: jax.Array) -> tuple[Any, Any, Any]:
-            noise = exploration.ou_step(key, noise, theta, scale, 1.0)
-            pi = nets.actor.apply(state.learner.actor, obs)
-            return jnp.tanh(pi.mean + pi.std * noise), noise, ()
-
-        return Policy(act, no_noise)
-
-    def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
-        key, key_learner, key_experience = jax.random.split(key, 3)
-        gathered = source.init(key_experience, env_params, hp.gamma, no_noise)
-        return State(key, hp, env_params, init_learner(nets, hp, key_learner), gathered)
-
-    def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_sample, key_updates = threefry.spawn(state.key, 4)
-        exploring = exploring_policy(state)
-        gathered, stats = source.collect(state.experience, state.env_params, state.hp.gamma, exploring, key_rollout)
-
-        def learn(learner: Learner, xs: tuple[Transition, jax.Array]) -> tuple[Learner, dict[str, jax.Array]]:
-            return update(config, nets, state.hp, learner, *xs)
-
-        xs = (source.sample(gathered, key_sample), jax.random.split(key_updates, rounds))
-        learner, scalars = jax.lax.scan(learn, state.learner, xs)
-        following = state._replace(key=key, learner=learner, experience=gathered)
-        return following, Metrics(stats, jax.tree.map(jnp.mean, scalars))
-
-    steps_per_iteration = config.num_envs * config.rollout_length
-    return Agent(init, step, policy, steps_per_iteration, source.warmup_steps, "sac", env, config)
+    learner = algorithm(config, env.observation_space, env.action_space)
+    return off_policy.make("sac", env, learner, config, steps_per_update=config.critic_steps)

@@ -1,0 +1,1 @@
+"""Policies climbed by gradients of their return, from rollouts of their own."""

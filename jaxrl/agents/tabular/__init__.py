@@ -1,0 +1,1 @@
+"""Tables: the algorithms of Sutton & Barto's book, as they read there."""

@@ -1,0 +1,1 @@
+"""Action values by networks, and what is chosen from them among Discrete actions."""

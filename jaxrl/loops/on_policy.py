@@ -1,0 +1,169 @@
+"""The loop of agents that learn from each rollout of their own policy at once, and then forget it."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from envs import episode
+from envs.base import Env
+from jaxrl import signals as signal
+from jaxrl.loops import clock, keys
+from jaxrl.rollout import initial_memory, rollout
+from jaxrl.types import Agent, Algorithm, Context, Metrics, Policy, Signal
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is static: a new value means a new compilation."""
+
+    num_envs: int = 4
+    """Environments that one run steps in parallel."""
+    rollout_length: int = 128
+    """Steps in each environment between updates."""
+    normalize_obs: bool = False
+    """Give observations mean 0 and standard deviation 1, by running statistics of the run."""
+    normalize_reward: bool = False
+    """Divide rewards by the running standard deviation of the discounted return."""
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """For agents that learn after every step: an iteration is a number of steps, each followed by its update."""
+
+    num_envs: int = 1
+    """Environments stepped in parallel; 1 is the book's algorithm."""
+    steps_per_iteration: int = 100
+    """Steps in each environment that one iteration takes, each followed by its update."""
+
+
+@struct.dataclass
+class Hyperparams:
+    """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
+
+    gamma: float = 0.99
+    """Discount."""
+    total_steps: float | None = None
+    """Environment steps that the schedules run over; the length of the run unless given."""
+
+
+class State(NamedTuple):
+    """Everything in which two runs can differ."""
+
+    key: jax.Array
+    hp: Any
+    env_params: Any
+    learner: Any
+    episode: episode.EpisodeState  # [num_envs]
+    memory: Any  # [num_envs, ...] of the policy; () where it has none
+    signals: tuple[Any, ...]  # the state of each
+    iteration: jax.Array  # i32[] updates of the learner so far
+
+
+def make(
+    name: str,
+    env: Env,
+    algorithm: Algorithm,
+    config: Any,
+    *,
+    signals: tuple[Signal, ...] | None = None,
+    whole_episodes: bool = False,
+) -> Agent:
+    """Binds an algorithm to an environment.
+
+    Args:
+        name: of the agent.
+        env: the environment.
+        algorithm: its update gets [T, B, ...], or [B, ...] with an `OnlineConfig`.
+        config: a `Config` or `OnlineConfig`, with the algorithm's own fields.
+        signals: what happens to a rollout first; by default the normalisations that `config` asks for.
+        whole_episodes: begin every rollout with new episodes, and give weight 0 to those that might not be whole.
+
+    Raises:
+        InputError: observations that cannot be normalised.
+    """
+    online = isinstance(config, OnlineConfig)
+    length = 1 if online else config.rollout_length
+    repeats = config.steps_per_iteration if online else 1
+    num_envs = config.num_envs
+    if signals is None:
+        signals = () if online else signal.normalisations(env, config, num_envs)
+
+    def context(state: State, shared: Any) -> Context:
+        return Context(shared, state.env_params, clock.progress(state.hp, state.iteration, num_envs * length))
+
+    def explore(state: State, shared: Any = ()) -> Policy:
+        acting = algorithm.explore(state.hp, context(state, shared), state.learner)
+        return signal.seeing(signals, state.hp, state.signals, acting)
+
+    def policy(state: State, shared: Any = ()) -> Policy:
+        acting = algorithm.greedy(state.hp, context(state, shared), state.learner)
+        return signal.seeing(signals, state.hp, state.signals, acting)
+
+    def init(key: jax.Array, hp: Any, env_params: Any, shared: Any = ()) -> State:
+        wanted = (True, algorithm.init_draws, True, signal.draw(signals))
+        key, key_learner, key_episode, key_signals = keys.split(key, *wanted)
+        start = State(
+            key=key,
+            hp=hp,
+            env_params=env_params,
+            learner=algorithm.init(key_learner, hp),
+            episode=episode.reset(env, env_params, key_episode, num_envs),
+            memory=(),
+            signals=signal.init(signals, key_signals, hp),
+            iteration=jnp.int32(0),
+        )
+        return start._replace(memory=initial_memory(explore(start, shared), num_envs))
+
+    def gather_and_learn(state: State, shared: Any) -> tuple[State, Metrics]:
+        wanted = (True, True, algorithm.update_draws or whole_episodes, signal.draw(signals))
+        key, key_rollout, key_update, key_signals = keys.spawn(state.key, *wanted)
+        running, hp = state.episode, state.hp
+        if whole_episodes:
+            running = episode.reset(env, state.env_params, key_update, num_envs)
+        acting = explore(state, shared)
+        out = rollout(env, state.env_params, acting, running, state.memory, key_rollout, length)
+        batch = out.transitions._replace(memory=state.memory)
+        if whole_episodes:
+            batch = batch._replace(weight=surely_whole(batch.terminated | batch.truncated, env.max_steps))
+        moved, batch, scalars = signal.gathered(signals, hp, state.signals, batch, key_signals)
+        if online:
+            batch = jax.tree.map(lambda x: x[0], batch._replace(memory=()))
+        learner, diagnostics = algorithm.update(hp, context(state, shared), state.learner, batch, key_update)
+        following = state._replace(
+            key=key,
+            learner=learner,
+            episode=out.episode,
+            memory=out.memory,
+            signals=moved,
+            iteration=clock.advance(state.iteration),
+        )
+        return following, Metrics(out.stats, {**diagnostics.scalars, **scalars})
+
+    def step(state: State, shared: Any = ()) -> tuple[State, Metrics]:
+        if not online:
+            return gather_and_learn(state, shared)
+        state, metrics = jax.lax.scan(lambda state, _: gather_and_learn(state, shared), state, None, length=repeats)
+        episodes = jax.tree.map(lambda x: x.sum(axis=0, dtype=x.dtype), metrics.episodes)
+        return state, Metrics(episodes, jax.tree.map(jnp.mean, metrics.scalars))
+
+    return Agent(init, step, policy, num_envs * length * repeats, 0, name, env, config, explore)
+
+
+def surely_whole(ended: jax.Array, max_steps: int | None) -> jax.Array:
+    """Weighs the steps of episodes that began so early that any episode would have ended within the rollout.
+
+    Args:
+        ended: bool[T, B] terminated or truncated at that step; new episodes begin at t = 0.
+        max_steps: the most steps that an episode can have.
+
+    Returns:
+        f32[T, B], 1 for these steps and 0 for the others.
+    """
+    assert max_steps is not None
+    steps = jnp.arange(ended.shape[0])[:, None]
+    first_of_episode = jnp.concatenate([jnp.ones_like(ended[:1]), ended[:-1]])
+    began = jax.lax.cummax(jnp.where(first_of_episode, steps, 0), axis=0)
+    return (began <= ended.shape[0] - max_steps).astype(jnp.float32)
