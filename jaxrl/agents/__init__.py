@@ -11,7 +11,6 @@ from envs.errors import unknown
 
 if TYPE_CHECKING:
     from jaxrl.agents import (
-        a2c,
         actor_critic,
         apg,
         awr,
@@ -44,12 +43,11 @@ if TYPE_CHECKING:
         trpo,
     )
     from jaxrl.agents.continuous_control import sac
-    from jaxrl.agents.policy_gradient import ppo
+    from jaxrl.agents.policy_gradient import a2c, ppo
     from jaxrl.agents.value_based import dqn
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "": (
-        "a2c",
         "actor_critic",
         "apg",
         "awr",
@@ -83,7 +81,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "tabular": (),
     "value_based": ("dqn",),
-    "policy_gradient": ("ppo",),
+    "policy_gradient": ("a2c", "ppo"),
     "continuous_control": ("sac",),
 }
 NAMES = tuple(sorted(name for names in FAMILIES.values() for name in names))

@@ -7,9 +7,10 @@ import pytest
 
 import envs
 from envs.spaces import Box, Discrete
+from jaxrl import policies
 from jaxrl.agents import a2c
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 
 def batch(steps=5, num_envs=3, seed=0):
@@ -20,17 +21,25 @@ def batch(steps=5, num_envs=3, seed=0):
     goes_on = ~flags.any(0)[:-1, :, None]
     next_obs[:-1] = np.where(goes_on, obs[1:], next_obs[:-1])  # what the next step sees
     reward = jnp.asarray(rng.normal(size=(steps, num_envs)), jnp.float32)
-    return Transition(obs, action, reward, *map(jnp.asarray, flags), next_obs, {"unit_action": action})
+    return Transition(obs, action, reward, *map(jnp.asarray, flags), next_obs, policies.Sampled(action, jnp.nan))
 
 
-@pytest.mark.parametrize("epsilon_in_root", [True, False])
-def test_update_is_one_step_of_rmsprop_on_the_loss_by_hand(epsilon_in_root):
-    config = a2c.Config(hidden=(4,), epsilon_in_root=epsilon_in_root)
-    hp = a2c.Hyperparams(learning_rate=0.01, gamma=0.9, entropy_coef=0.02, value_coef=0.7, max_grad_norm=1e9)
+@pytest.mark.parametrize(("epsilon_in_root", "anneal"), [(True, True), (False, False)])
+def test_update_is_one_step_of_rmsprop_on_the_loss_by_hand(epsilon_in_root, anneal):
+    """After a quarter of a run that anneals, three quarters of the step size are left."""
+    config = a2c.Config(hidden=(4,), epsilon_in_root=epsilon_in_root, anneal_learning_rate=anneal)
+    hp = a2c.Hyperparams(
+        learning_rate=0.01 / 0.75 if anneal else 0.01, gamma=0.9, entropy_coef=0.02, value_coef=0.7, max_grad_norm=1e9
+    )
     nets = a2c.build(config, Box(-9, 9, (3,)), Discrete(2))
-    learner = a2c.init_learner(nets, hp, jax.random.key(0))
-    data = batch()
-    new, scalars = jax.jit(lambda learner: a2c.update(config, nets, hp, learner, data))(learner)
+    learner, data = a2c.init_learner(nets, jax.random.key(0), hp), batch()
+    context = Context(progress=jnp.float32(0.25 if anneal else 0.0))
+
+    @jax.jit
+    def update(learner):
+        return a2c.update(config, nets, hp, context, learner, data, jax.random.key(1))
+
+    new, (scalars, _) = update(learner)
 
     value, next_value = (np.asarray(nets.value(learner.params, x), np.float64) for x in (data.obs, data.next_obs))
     terminated, truncated, reward = (np.asarray(x) for x in (data.terminated, data.truncated, data.reward))
