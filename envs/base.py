@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from envs.spaces import Space
+from envs import spaces
+from envs.spaces import Box, Space
 
 StateT = TypeVar("StateT")
 ParamsT = TypeVar("ParamsT")
@@ -18,12 +20,13 @@ class Step(NamedTuple):
 
     obs: Any  # observation of the successor state, in `observation_space`
     state: Any  # successor state
-    reward: jax.Array  # f32[]
+    reward: jax.Array  # f32[]; f32[N] in a `Game`
     terminated: jax.Array  # bool[]; True only where the MDP itself ends, never for a time limit
     info: dict[str, jax.Array]  # diagnostics of fixed shape; {} for most
     # bool[]; an environment of another library cut the episode off by a clock of its own. Ours never do: their time
     # limit is `max_steps`, applied by `envs.episode`.
     truncated: jax.Array | bool = False
+    cost: Any = ()  # f32[K] of this step, K = `Env.num_costs`; () where there are none
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,15 @@ class Env(Generic[StateT, ParamsT]):
     def costly_reset(self) -> bool:
         """Whether `reset` costs more than a step: then starts are drawn only in steps in which some episode ends."""
         return False
+
+    @property
+    def num_costs(self) -> int:
+        """K, how many costs a step has beside its reward; 0: none, and `Step.cost` is ().
+
+        They are what a constrained problem bounds (E. Altman, "Constrained Markov Decision Processes", 1999). Like
+        rewards they are added up over an episode, and a time limit cuts them off without making what follows free.
+        """
+        return 0
 
     @property
     def observation_space(self) -> Space:
@@ -104,3 +116,59 @@ class GoalEnv(Env[StateT, ParamsT]):
     def judge(self, achieved_goal: Any, desired_goal: Any, params: ParamsT) -> tuple[jax.Array, jax.Array]:
         """Returns (reward f32[], terminated bool[]) of a step that achieved the one and desired the other."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Game(Env[StateT, ParamsT]):
+    """A game of N players as pure functions: an `Env` in which observations, actions and rewards have a player axis.
+
+    `reset` and `step` take and return, unbatched:
+
+    | what | shape |
+    |---|---|
+    | observation | [N, *observation], each player's own |
+    | action | [N, *action], one of every player at every step |
+    | `Step.reward` | f32[N] |
+    | `Step.terminated`, `Step.truncated` | bool[]: the game ends for all at once |
+    | `Step.cost` | f32[K], of the game |
+
+    `observation_space` and `action_space` are those of ONE player: all players are alike. Where they are not, sizes are
+    padded to the largest, and an entry "action_mask" of the observation (bool[N, actions] with the player axis) says
+    what each may do. The mask of a player whose action is ignored allows everything.
+
+    Players may move at once or in turn, under the same protocol: a step always takes an action of every player, and in
+    a turn-based game ignores those of the players whose turn it is not (`to_move`).
+    """
+
+    @property
+    def num_players(self) -> int:
+        """N, the length of the player axis."""
+        raise NotImplementedError
+
+    @property
+    def global_space(self) -> Space:
+        """The space of `global_state`; by default of f32[N · D], D being the length of a flattened observation."""
+        return Box(-np.inf, np.inf, (self.num_players * spaces.flat_size(self.observation_space),))
+
+    def global_state(self, state: StateT, params: ParamsT) -> Any:
+        """Returns what a central critic sees of `state`, in `global_space`; no player axis.
+
+        By default the observations of all players, flattened (`envs.spaces.flatten`) and one after another, f32[N · D].
+
+        Raises:
+            NotImplementedError: the game has no `as_observation`, and must say itself what the global state is.
+        """
+        obs = self.as_observation(state, params)
+        if obs is None:
+            raise NotImplementedError(f"{type(self).__name__} needs a global_state of its own, or as_observation.")
+        return spaces.flatten(self.observation_space, obs).reshape(-1)
+
+    def to_move(self, state: StateT) -> jax.Array:
+        """Returns whose turn it is in `state`, i32[] from 0 to N − 1; −1 (the default): all move at once."""
+        del state
+        return jnp.int32(-1)
+
+    def alive(self, state: StateT) -> jax.Array:
+        """Returns which players still take part, bool[N]; by default all. The others are to be left out of losses."""
+        del state
+        return jnp.ones(self.num_players, jnp.bool_)

@@ -1,8 +1,11 @@
-"""The only clock: time limit, auto-reset, batching and episode statistics of any `Env`.
+"""The only clock: time limit, auto-reset, batching and episode statistics of any `Env` or `Game`.
 
 Everything here is batched over `num_envs` environments that share one `params`. When an episode ends, by
 termination or by the time limit, the returned state already belongs to a new episode that starts from a fresh,
 independent draw, while `TimeStep.next_obs` is the successor that the action really led to.
+
+A game's observations, actions and rewards keep their player axis behind the batch: [B, N, ...]. It has one clock and
+one end for all its players, so times, flags and counts are [B].
 """
 
 from typing import Any, NamedTuple
@@ -11,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from envs import threefry
-from envs.base import Env
+from envs.base import Env, Game
 
 
 class EpisodeState(NamedTuple):
@@ -20,26 +23,29 @@ class EpisodeState(NamedTuple):
     obs: Any  # [B, ...] the observation to act on
     state: Any  # [B, ...] the environment's own state
     t: jax.Array  # i32[B] steps taken in this episode: the clock, and its length so far
-    episode_return: jax.Array  # f32[B] undiscounted return so far
+    episode_return: jax.Array  # f32[B] undiscounted return so far; f32[B, N] in a game of N players
+    episode_cost: Any = ()  # f32[B, K] undiscounted sum of each cost so far; () where there are none
 
 
 class EpisodeStats(NamedTuple):
     """Sums over the episodes that ended: add two of them, and divide by `count` only when reading."""
 
-    return_sum: jax.Array  # f32
+    return_sum: jax.Array  # f32; f32[N] in a game of N players
     length_sum: jax.Array  # i32
     count: jax.Array  # i32
+    cost_sum: Any = ()  # f32[K] of each cost; () where there are none
 
 
 class TimeStep(NamedTuple):
     """What one step of a batch of episodes yields."""
 
-    reward: jax.Array  # f32[B]
+    reward: jax.Array  # f32[B]; f32[B, N] in a game of N players
     terminated: jax.Array  # bool[B] the MDP ended: the value of what follows is 0
     truncated: jax.Array  # bool[B] the time limit was reached: the value of what follows is not 0
     next_obs: Any  # [B, ...] the true successor, never the observation of a new episode
-    stats: EpisodeStats  # each [B]: the episodes that ended at this step, zero elsewhere
+    stats: EpisodeStats  # each [B, ...]: the episodes that ended at this step, zero elsewhere
     info: dict[str, jax.Array]  # each [B, ...]: the environment's diagnostics
+    cost: Any = ()  # f32[B, K]; () where there are none
 
 
 def initial(env: Env, params: Any, key: jax.Array, num_envs: int) -> tuple[Any, Any]:
@@ -50,8 +56,27 @@ def initial(env: Env, params: Any, key: jax.Array, num_envs: int) -> tuple[Any, 
 
 def reset(env: Env, params: Any, key: jax.Array, num_envs: int) -> EpisodeState:
     """Starts `num_envs` episodes."""
-    obs, state = initial(env, params, key, num_envs)
-    return EpisodeState(obs, state, jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs, jnp.float32))
+    return begin(env, *initial(env, params, key, num_envs))
+
+
+def begin(env: Env, obs: Any, state: Any) -> EpisodeState:
+    """Returns the episodes that start from `obs` and `state`, each [B, ...]: clock, returns and costs at zero."""
+    num_envs = jax.tree.leaves(obs)[0].shape[0]
+    t = jnp.zeros(num_envs, jnp.int32)
+    return EpisodeState(obs, state, t, _no_returns(env, num_envs), _no_costs(env, num_envs))
+
+
+def no_episodes(env: Env) -> EpisodeStats:
+    """Returns the statistics of no episodes, without a batch axis: zeros to which those of each step are added."""
+    return EpisodeStats(_no_returns(env), jnp.int32(0), jnp.int32(0), _no_costs(env))
+
+
+def _no_returns(env: Env, *batch: int) -> jax.Array:
+    return jnp.zeros((*batch, env.num_players) if isinstance(env, Game) else batch, jnp.float32)
+
+
+def _no_costs(env: Env, *batch: int) -> Any:
+    return jnp.zeros((*batch, env.num_costs), jnp.float32) if env.num_costs else ()
 
 
 class Reserve(NamedTuple):
@@ -140,11 +165,12 @@ def _advance(env: Env, params: Any, key: jax.Array, episode: EpisodeState, actio
         truncated |= t >= env.max_steps
     ended = out.terminated | truncated
     stats = EpisodeStats(
-        return_sum=jnp.where(ended, episode.episode_return + out.reward, 0.0),
+        return_sum=_where(ended, episode.episode_return + out.reward, 0.0),
         length_sum=jnp.where(ended, t, 0),
         count=ended.astype(jnp.int32),
+        cost_sum=jax.tree.map(lambda total, now: _where(ended, total + now, 0.0), episode.episode_cost, out.cost),
     )
-    return out.state, TimeStep(out.reward, out.terminated, truncated, out.obs, stats, out.info)
+    return out.state, TimeStep(out.reward, out.terminated, truncated, out.obs, stats, out.info, out.cost)
 
 
 def _restart(
@@ -159,9 +185,21 @@ def _restart(
 
 
 def _following(ended: jax.Array, episode: EpisodeState, ts: TimeStep, obs: Any, state: Any) -> EpisodeState:
-    """The episodes after a step, with the clock and the return of those that ended back at zero."""
+    """The episodes after a step, with the clock and the sums of those that ended back at zero."""
     t, episode_return = episode.t + 1, episode.episode_return + ts.reward
-    return EpisodeState(obs, state, jnp.where(ended, 0, t), jnp.where(ended, 0.0, episode_return))
+    return EpisodeState(
+        obs,
+        state,
+        jnp.where(ended, 0, t),
+        _where(ended, 0.0, episode_return),
+        jax.tree.map(lambda total, now: _where(ended, 0.0, total + now), episode.episode_cost, ts.cost),
+    )
+
+
+def _where(mask: jax.Array, on_true: Any, on_false: Any) -> jax.Array:
+    """Chooses per environment between an array [B, ...] and a number; `mask` is bool[B]."""
+    ndim = max(jnp.ndim(on_true), jnp.ndim(on_false))
+    return jnp.where(mask.reshape(mask.shape + (1,) * (ndim - 1)), on_true, on_false)
 
 
 @jax.custom_batching.custom_vmap

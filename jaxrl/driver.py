@@ -152,7 +152,8 @@ def _labelled(env_step: int, seeds: Sequence[int], metrics: Metrics, evaluation:
     """The results of one stretch: episodes summed and scalars averaged over its iterations."""
     from jaxrl import results
 
-    return_sum, length_sum, count = (np.sum(x, axis=1, keepdims=True) for x in metrics.episodes)
+    sums = metrics.episodes.return_sum, metrics.episodes.length_sum, metrics.episodes.count
+    return_sum, length_sum, count = (np.sum(x, axis=1, keepdims=True) for x in sums)
     return results.curves(
         env_steps=np.asarray([env_step]),
         seeds=seeds,

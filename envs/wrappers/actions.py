@@ -69,7 +69,7 @@ class StickyActions(Wrapper):
 
 @dataclass(frozen=True)
 class ActionRepeat(Wrapper):
-    """Takes `repeats` steps of `env` under each action and adds up the rewards; stops early where the episode ends.
+    """Takes `repeats` steps of `env` under each action, adds up rewards and costs, stops early where the episode ends.
 
     Observation, state and info are those of the last step taken. A time limit goes on counting what the agent does:
     `max_steps` is in actions here. The environment's own limit of n steps becomes ⌈n / repeats⌉ actions, so wrapping
@@ -104,7 +104,9 @@ class ActionRepeat(Wrapper):
 
         def again(out: Step, key: jax.Array) -> tuple[Step, None]:
             following = self.env.step(key, out.state, action, params)
-            following = following._replace(reward=out.reward + following.reward)
+            following = following._replace(
+                reward=out.reward + following.reward, cost=jax.tree.map(jnp.add, out.cost, following.cost)
+            )
             ended = out.terminated | out.truncated
             return jax.tree.map(lambda old, new: jnp.where(ended, old, new), out, following), None
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from envs.base import Env, Step
+from envs.base import Env, Game, Step
 from envs.errors import InputError
 from envs.spaces import Space
 
@@ -30,7 +30,15 @@ class Wrapper(Env[Any, Any]):
     max_steps: int | None = dataclasses.field(init=False, default=None)  # of `env`
 
     def __post_init__(self) -> None:
-        """Takes over the time limit."""
+        """Takes over the time limit.
+
+        Raises:
+            InputError: `env` is a game: a wrapper would hide its players and whose turn it is.
+        """
+        if isinstance(self.env, Game):
+            raise InputError(
+                f"{type(self).__name__} is for environments of one player; {type(self.env).__name__} has more."
+            )
         object.__setattr__(self, "max_steps", self.env.max_steps)
 
     def options(self) -> dict[str, Any]:
@@ -92,6 +100,11 @@ class Wrapper(Env[Any, Any]):
     def costly_reset(self) -> bool:
         """As in `env`."""
         return self.env.costly_reset
+
+    @property
+    def num_costs(self) -> int:
+        """As in `env`."""
+        return self.env.num_costs
 
     @property
     def observation_space(self) -> Space:

@@ -1,29 +1,4 @@
-"""Probes: tiny MDPs whose values are known exactly, for testing agents. Built directly, not through the registry.
-
-Each isolates one ability, so that the first probe which an agent fails says what is wrong with it. The idea is folklore
-of the field (A. Jones, "Debugging RL", 2021); rejax tests its agents this way.
-
-| probe | what an agent must get right | optimal values V* |
-|---|---|---|
-| `ConstantReward` | regress a value; stop at a termination | 1 |
-| `RandomReward` | average over random rewards | 1 |
-| `ObservedReward` | tell observations apart | −1, 1 |
-| `DelayedReward` | discount | γ, 1 |
-| `ActionReward` | prefer the better action | 1 (continuous actions: 0) |
-| `ActionObservation` | … and let it depend on the observation | 1, 1 (continuous: 0, 0) |
-| `DelayedActionReward` | … and assign credit to an earlier action | γ, 0, 1 (continuous: 0 at the start) |
-| `Recall` | remember the first observation | γ, γ, 1 with memory; 0 on average without |
-| `TimeLimit` | bootstrap where the time limit cuts, from the true successor | γ², γ, 1, each over 1 − γ² |
-
-Every probe has two switches. `tabular`: observations are the index of the state (Discrete) instead of its one-hot
-vector (Box f32, which a linear function can represent exactly). `continuous`: actions are f32[1] in −1 … 1 (Box)
-instead of 0 and 1 (Discrete). `params.scale` multiplies every reward and therefore every value.
-
-`Chosen` is any of them but `Recall` by a parameter, so that all are learned in one `vmap`.
-
-Where a probe terminates, the successor's observation is the last one again: an agent that bootstraps through a
-termination is caught by a value that is too large.
-"""
+"""Probes of rewards and values, and what all probes share; see `envs.probes`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
