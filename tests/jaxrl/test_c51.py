@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from envs.errors import InputError
 from jaxrl import networks
 from jaxrl.agents import c51
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 HP = c51.Hyperparams(learning_rate=0.0, gamma=0.5, v_min=0.0, v_max=2.0, total_steps=1e4)
 
@@ -34,24 +36,25 @@ def table_network():
     ],
 )
 def test_loss_by_hand(terminated, truncated, want):
-    learner = c51.init_learner(table_network(), HP, jax.random.key(0))
+    learner = c51.init_learner(table_network(), jax.random.key(0), HP)
     tiny = 1e-20
     online = jnp.log(jnp.array([[[1.0, tiny, tiny], [0.2, 0.4, 0.4]], [[tiny, tiny, 1.0], [1.0, tiny, tiny]]]))
     target = jnp.log(jnp.array([[[1.0, tiny, tiny], [1.0, tiny, tiny]], [[tiny, 1.0, tiny], [0.25, tiny, 0.75]]]))
     learner = learner._replace(params=online, target_params=target)
     one_hot = jnp.eye(2)
     flags = (jnp.array([terminated]), jnp.array([truncated]))
-    batch = Transition(one_hot[:1], jnp.array([1]), jnp.array([1.0]), *flags, one_hot[1:], ())
-    _, scalars = c51.update(c51.Config(num_atoms=3), table_network(), HP, learner, batch, jax.random.key(0))
-    np.testing.assert_allclose(scalars["loss"], want, rtol=1e-5)
-    np.testing.assert_allclose(c51.action_values(HP, target)[1], [1.0, 1.5], rtol=1e-5)
+    batch = Transition(one_hot[:1], jnp.array([1]), jnp.array([1.0]), *flags, one_hot[1:], weight=jnp.array([0.5]))
+    _, told = c51.update(c51.Config(num_atoms=3), table_network(), HP, Context(), learner, batch, jax.random.key(0))
+    np.testing.assert_allclose(told.scalars["loss"], 0.5 * want, rtol=1e-5)
+    np.testing.assert_allclose(told.priority, [want], rtol=1e-5)
+    np.testing.assert_allclose(c51.q_values(HP, target)[1], [1.0, 1.5], rtol=1e-5)
 
 
 def test_learns_the_distribution_and_not_its_mean_alone(optimised):
     """A reward of 0 or 2 with equal chance: half of the mass on each, none on the mean."""
     sizes = {"num_envs": 4, "batch_size": 64, "warmup_steps": 200, "replay_capacity": 2_000, "hidden": (8,)}
     agent = c51.make(probes.RandomReward(), c51.Config(**sizes, num_atoms=9))
-    hp = HP._replace(learning_rate=1e-2, v_min=-2.0, v_max=6.0, epsilon_end=1.0)
+    hp = dataclasses.replace(HP, learning_rate=1e-2, v_min=-2.0, v_max=6.0, epsilon_end=1.0)
 
     @optimised
     def learn(key):

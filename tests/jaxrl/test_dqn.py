@@ -12,9 +12,8 @@ from envs.errors import InputError
 from envs.spaces import Box
 from jaxrl import networks
 from jaxrl.agents import dqn
-from jaxrl.n_step import NStep
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 HP = dqn.Hyperparams(learning_rate=0.0, gamma=0.9, total_steps=1e4)
 
@@ -48,36 +47,36 @@ def transition(terminated=False, truncated=False):
 @pytest.mark.parametrize("huber", [False, True])
 def test_loss_by_hand(config, terminated, truncated, error, huber):
     config = dataclasses.replace(config, huber=huber)
-    learner = dqn.init_learner(table_network(), HP, jax.random.key(0))
+    learner = dqn.init_learner(table_network(), jax.random.key(0), HP)
     online, target = jnp.array([[0.0, 3.0], [9.0, 1.0]]), jnp.array([[0.0, 0.0], [2.0, 5.0]])
     learner = learner._replace(params=online, target_params=target)
     batch = transition(terminated, truncated)
-    _, scalars = dqn.update(config, table_network(), HP, learner, batch, jax.random.key(0))
+    _, told = dqn.update(config, table_network(), HP, Context(), learner, batch, jax.random.key(0))
     want = abs(error) - 0.5 if huber and abs(error) > 1 else 0.5 * error**2
-    np.testing.assert_allclose(scalars["loss"], want, rtol=1e-5)
-    np.testing.assert_allclose(scalars["td_error"], [abs(error)], rtol=1e-5)
+    np.testing.assert_allclose(told.scalars["loss"], want, rtol=1e-5)
+    np.testing.assert_allclose(told.scalars["td_error"], abs(error), rtol=1e-5)
+    np.testing.assert_allclose(told.priority, [abs(error)], rtol=1e-5)
 
 
 def test_discounts_of_n_steps_and_weights_enter_the_loss():
     """Two transitions, the second of three steps with γ³ = 0.729: targets 3.5 and 2.645, errors 0.5 and −0.355."""
-    learner = dqn.init_learner(table_network(), HP, jax.random.key(0))
+    learner = dqn.init_learner(table_network(), jax.random.key(0), HP)
     online, target = jnp.array([[0.0, 3.0], [9.0, 1.0]]), jnp.array([[0.0, 0.0], [2.0, 5.0]])
     learner = learner._replace(params=online, target_params=target)
     batch = jax.tree.map(lambda x: jnp.repeat(x, 2, 0), transition())
-    batch = batch._replace(extras=NStep(jnp.array([0.9, 0.729])))
-    weight = jnp.array([1.0, 0.25])
-    _, scalars = dqn.update(dqn.Config(n_step=3), table_network(), HP, learner, batch, jax.random.key(0), weight)
-    np.testing.assert_allclose(scalars["td_error"], [0.5, 0.355], rtol=1e-5)
-    np.testing.assert_allclose(scalars["loss"], (0.5 * 0.5**2 + 0.25 * 0.5 * 0.355**2) / 2, rtol=1e-5)
+    batch = batch._replace(discount=jnp.array([0.9, 0.729]), weight=jnp.array([1.0, 0.25]))
+    _, told = dqn.update(dqn.Config(n_step=3), table_network(), HP, Context(), learner, batch, jax.random.key(0))
+    np.testing.assert_allclose(told.priority, [0.5, 0.355], rtol=1e-5)
+    np.testing.assert_allclose(told.scalars["loss"], (0.5 * 0.5**2 + 0.25 * 0.5 * 0.355**2) / 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("period", "rate"), [(3, 1.0), (1, 0.25)])
 def test_target_moves(period, rate):
-    hp = HP._replace(learning_rate=0.1, target_period=period, target_rate=rate)
-    learner = dqn.init_learner(table_network(), hp, jax.random.key(0))
+    hp = dataclasses.replace(HP, learning_rate=0.1, target_period=period, target_rate=rate)
+    learner = dqn.init_learner(table_network(), jax.random.key(0), hp)
     target = np.zeros((2, 2))
     for i in range(1, 7):
-        learner, _ = dqn.update(dqn.Config(), table_network(), hp, learner, transition(), jax.random.key(0))
+        learner, _ = dqn.update(dqn.Config(), table_network(), hp, Context(), learner, transition(), jax.random.key(0))
         if i % period == 0:
             target = target + rate * (np.asarray(learner.params) - target)
         np.testing.assert_allclose(learner.target_params, target, atol=1e-6)
@@ -87,7 +86,7 @@ def test_target_moves(period, rate):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"warmup_steps": 64}, "warmup_steps=64 .* batch_size=128"),
+        ({"warmup_steps": 64}, "warmup_steps=64 .* between 128, what a draw needs"),
         ({"warmup_steps": 20_000}, "replay_capacity=10000"),
         ({"n_step": 0}, "n_step=0 must be at least 1"),
         ({"munchausen": True, "double": True}, "munchausen .* double=True"),
@@ -110,18 +109,17 @@ def test_dueling_and_double_share_the_update():
     space = Box(-1, 1, (3,))
     config = dqn.Config(double=True, dueling=True, hidden=(8,))
     net = dqn.build(config, space, 2)
-    learner = jax.jit(lambda key: dqn.init_learner(net, HP._replace(learning_rate=1e-2), key))(jax.random.key(0))
+    hp = dataclasses.replace(HP, learning_rate=1e-2)
+    learner = jax.jit(lambda key: dqn.init_learner(net, key, hp))(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (16, 3))
     flags = jnp.zeros(16, bool)
     batch = Transition(obs, jnp.zeros(16, int), jnp.ones(16), flags | True, flags, obs, ())
-    step = jax.jit(
-        lambda learner: dqn.update(config, net, HP._replace(learning_rate=1e-2), learner, batch, jax.random.key(0))
-    )
+    step = jax.jit(lambda learner: dqn.update(config, net, hp, Context(), learner, batch, jax.random.key(0)))
     first = None
     for _ in range(200):
-        learner, scalars = step(learner)
-        first = scalars["loss"] if first is None else first
-    assert scalars["loss"] < 0.01 * first  # regresses to the reward 1
+        learner, told = step(learner)
+        first = told.scalars["loss"] if first is None else first
+    assert told.scalars["loss"] < 0.01 * first  # regresses to the reward 1
 
 
 # Together they are one program; what each does alone is tested by hand above and where it lives.
@@ -137,7 +135,9 @@ def test_variants_treat_the_time_limit_right(variant):
     sizes = {"num_envs": 4, "batch_size": 64, "warmup_steps": 200, "replay_capacity": 2_000, "hidden": (16,)}
     agent = dqn.make(probes.TimeLimit(), dqn.Config(**sizes, num_updates=2, **VARIANTS[variant]))
     hp = dqn.Hyperparams(learning_rate=5e-3, gamma=0.9, target_period=20, epsilon_end=1.0, total_steps=1e4)
-    hp = hp._replace(munchausen_alpha=0.0)  # without the bonus: what is left of softness is τ log 2 at every step
+    hp = dataclasses.replace(
+        hp, munchausen_alpha=0.0
+    )  # without the bonus: what is left of softness is τ log 2 at every step
 
     @jax.jit
     def learn(key):
@@ -153,7 +153,6 @@ def test_warm_up_fills_the_replay_with_whole_n_step_transitions():
     agent = dqn.make(env, dqn.Config(num_envs=4, warmup_steps=200, n_step=3, hidden=(8,)))
     assert agent.warmup_steps == 52 * 4
     state = jax.jit(agent.init)(jax.random.key(0), HP, params)
-    assert int(state.env_steps) == 208
     assert int(state.replay.filled) == 200
     rows = np.asarray(state.replay.rows["uint32"][:200])
     # words: obs 4, action, reward, next_obs 4, discount
@@ -189,7 +188,7 @@ def test_softmax_explores_by_its_temperature():
     agent = dqn.make(env, dqn.Config(num_envs=50, exploration="softmax", hidden=(8,), rollout_length=10))
 
     def mean_reward(temperature):
-        state = agent.init(jax.random.key(0), HP._replace(temperature=temperature), params)
+        state = agent.init(jax.random.key(0), dataclasses.replace(HP, temperature=temperature), params)
         stats = agent.step(state)[1].episodes
         return stats.return_sum / stats.count
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,23 +12,30 @@ from flax import struct
 
 from jaxrl import exploration, networks
 from jaxrl.loops import off_policy
-from jaxrl.types import Context, Policy
+from jaxrl.networks import Network
+from jaxrl.types import Algorithm, Context, Diagnostics, Policy
 
 
 @dataclass(frozen=True)
-class Config(off_policy.Config):
-    """What is static: a new value means a new compilation."""
+class Sizes:
+    """Of a network of action values."""
 
-    num_envs: int = 10
-    num_updates: int = 1
-    batch_size: int = 128
-    replay_capacity: int = 10_000
     torso: networks.Torso = "mlp"
     """What stands between the observation and the heads."""
     hidden: tuple[int, ...] = (120, 84)
     """Sizes of the dense layers."""
     activation: networks.Activation = "relu"
     """After every dense layer."""
+
+
+@dataclass(frozen=True)
+class Config(off_policy.Config, Sizes):
+    """What is static: a new value means a new compilation."""
+
+    num_envs: int = 10
+    num_updates: int = 1
+    batch_size: int = 128
+    replay_capacity: int = 10_000
 
 
 @struct.dataclass
@@ -51,19 +59,44 @@ class Learner(NamedTuple):
     age: jax.Array  # i32[] gradient steps since the target moved
 
 
-def init_learner(params: Any, optimizer: optax.GradientTransformation) -> Learner:
-    """The target starts as a copy."""
-    return Learner(params, jax.tree.map(jnp.copy, params), optimizer.init(params), jnp.int32(0))
+def optimizer(hp: Hyperparams) -> optax.GradientTransformation:
+    """Adam. The gradient's norm is not clipped: on CartPole, where values near 100, a clip at 10 slowed learning."""
+    return optax.adam(hp.learning_rate)
 
 
-def descend(hp: Hyperparams, learner: Learner, grads: Any, optimizer: optax.GradientTransformation) -> Learner:
-    """One gradient step; the target moves after every `hp.target_period` of them."""
-    step, opt_state = optimizer.update(grads, learner.opt_state)
+def init_learner(net: Any, key: jax.Array, hp: Any, optimizer: Callable[..., Any] = optimizer) -> Learner:
+    """Draws the parameters; the target starts as a copy."""
+    params = net.init(key)
+    return Learner(params, jax.tree.map(jnp.copy, params), optimizer(hp).init(params), jnp.int32(0))
+
+
+def descend(
+    loss: Callable[[Any], tuple[jax.Array, tuple[dict[str, jax.Array], Any]]],
+    hp: Any,
+    learner: Any,
+    optimizer: Callable[..., optax.GradientTransformation] = optimizer,
+) -> tuple[Any, Diagnostics]:
+    """One gradient step; the target moves after every `hp.target_period` of them.
+
+    Args:
+        loss: params -> (f32[], (scalars to report, priority f32[batch])).
+        hp: hyper-parameters.
+        learner: a `Learner`, or one with its fields.
+        optimizer: of the hyper-parameters.
+
+    Returns:
+        (learner, diagnostics with the "loss" and the "grad_norm").
+    """
+    (value, (scalars, priority)), grads = jax.value_and_grad(loss, has_aux=True)(learner.params)
+    step, opt_state = optimizer(hp).update(grads, learner.opt_state)
     params = optax.apply_updates(learner.params, step)
     age = learner.age + 1
     due = age >= hp.target_period
     target_params = optax.incremental_update(params, learner.target_params, jnp.where(due, hp.target_rate, 0.0))
-    return Learner(params, target_params, opt_state, jnp.where(due, 0, age))
+    learner = learner._replace(
+        params=params, target_params=target_params, opt_state=opt_state, age=jnp.where(due, 0, age)
+    )
+    return learner, Diagnostics({"loss": value, "grad_norm": optax.tree.norm(grads), **scalars}, priority)
 
 
 def greedy(q_values: Callable[[Any], jax.Array]) -> Policy:
@@ -84,3 +117,26 @@ def epsilon_greedy(hp: exploration.EpsilonGreedy, context: Context, q_values: Ca
         return exploration.epsilon_greedy(key, q_values(obs), epsilon), memory, ()
 
     return Policy(act)
+
+
+def epsilon_greedy_algorithm(
+    config: Any, net: Network, update: Callable[..., Any], q_values: Callable[[Any, Any], jax.Array]
+) -> Algorithm:
+    """An algorithm whose policy is ε-greedy.
+
+    Args:
+        config: static configuration, for `update`.
+        net: what is learnt.
+        update: (config, net, hp, context, learner, batch, key) -> (learner, diagnostics).
+        q_values: (hp, outputs of the network) -> f32[B, A].
+    """
+
+    def values(hp: Any, learner: Any) -> Callable[[Any], jax.Array]:
+        return lambda obs: q_values(hp, net.apply(learner.params, obs))
+
+    return Algorithm(
+        init=partial(init_learner, net),
+        update=partial(update, config, net),
+        explore=lambda hp, context, learner: epsilon_greedy(hp, context, values(hp, learner)),
+        greedy=lambda hp, context, learner: greedy(values(hp, learner)),
+    )

@@ -26,7 +26,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from envs.base import Env
@@ -37,6 +36,7 @@ from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
 from jaxrl.agents.value_based.action_values import Learner
 from jaxrl.loops import off_policy
+from jaxrl.networks import Network
 from jaxrl.types import Agent, Algorithm, Context, Diagnostics, Policy, Transition
 
 
@@ -72,7 +72,10 @@ class Hyperparams(action_values.Hyperparams, exploration.EpsilonGreedy):
     """The least that the scaled log-policy may be."""
 
 
-def build(config: Config, observation_space: Space, num_actions: int) -> networks.Network:
+optimizer, init_learner = action_values.optimizer, action_values.init_learner
+
+
+def build(config: Config, observation_space: Space, num_actions: int) -> Network:
     """Builds the network of action values: apply(params, obs [..., *obs]) -> f32[..., A]; noisy: see `networks`."""
     shape = (config.torso, config.hidden, config.activation)
     net = networks.q_network(observation_space, num_actions, *shape, dueling=config.dueling)
@@ -80,24 +83,8 @@ def build(config: Config, observation_space: Space, num_actions: int) -> network
     return networks.noisy(net) if config.exploration == "noisy" else net
 
 
-def optimizer(hp: Hyperparams) -> optax.GradientTransformation:
-    """Adam. The gradient's norm is not clipped: on CartPole, where values near 100, a clip at 10 slowed learning."""
-    return optax.adam(hp.learning_rate)
-
-
-def init_learner(net: networks.Network, key: jax.Array, hp: Hyperparams) -> Learner:
-    """Draws the parameters; the target starts as a copy."""
-    return action_values.init_learner(net.init(key), optimizer(hp))
-
-
 def update(
-    config: Config,
-    net: networks.Network,
-    hp: Hyperparams,
-    context: Context,
-    learner: Learner,
-    batch: Transition,
-    key: jax.Array,
+    config: Config, net: Network, hp: Hyperparams, context: Context, learner: Learner, batch: Transition, key: jax.Array
 ) -> tuple[Learner, Diagnostics]:
     """One gradient step.
 
@@ -122,7 +109,7 @@ def update(
 
     q_t = values(learner.target_params, batch.next_obs, key_target)
 
-    def loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    def loss(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
         q_tm1 = values(params, batch.obs, key_online)
         step = (q_tm1, batch.action, batch.reward, discount_t, q_t)
         if config.munchausen:
@@ -135,14 +122,13 @@ def update(
         else:
             td = losses.q_learning(*step)
         each = losses.huber(td) if config.huber else losses.squared(td)
-        return losses.weighted(each, batch.weight).mean(), (q_tm1.mean(), jnp.abs(td))
+        size = jnp.abs(td)
+        return losses.weighted(each, batch.weight).mean(), ({"q_mean": q_tm1.mean(), "td_error": size.mean()}, size)
 
-    (value, (q_mean, td_error)), grads = jax.value_and_grad(loss, has_aux=True)(learner.params)
-    scalars = {"loss": value, "q_mean": q_mean, "td_error": td_error.mean(), "grad_norm": optax.tree.norm(grads)}
-    return action_values.descend(hp, learner, grads, optimizer(hp)), Diagnostics(scalars, td_error)
+    return action_values.descend(loss, hp, learner)
 
 
-def explore(config: Config, net: networks.Network, hp: Hyperparams, context: Context, learner: Learner) -> Policy:
+def explore(config: Config, net: Network, hp: Hyperparams, context: Context, learner: Learner) -> Policy:
     """The policy that gathers experience."""
     params = learner.params
     if config.exploration == "epsilon_greedy":
