@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from envs.errors import InputError
 from jaxrl import networks
 from jaxrl.agents import qr_dqn
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 HP = qr_dqn.Hyperparams(learning_rate=0.0, gamma=0.5, epsilon_end=1.0, total_steps=1e4)
 
@@ -34,22 +36,23 @@ def table_network():
     ],
 )
 def test_loss_by_hand(terminated, truncated, want):
-    learner = qr_dqn.init_learner(table_network(), HP, jax.random.key(0))
+    learner = qr_dqn.init_learner(table_network(), jax.random.key(0), HP)
     online = jnp.array([[[5.0, 5.0], [0.0, 1.0]], [[9.0, 9.0], [0.0, 0.0]]])
     target = jnp.array([[[0.0, 0.0], [0.0, 0.0]], [[-1.0, -1.0], [-4.0, 4.0]]])
     learner = learner._replace(params=online, target_params=target)
     one_hot = jnp.eye(2)
     flags = (jnp.array([terminated]), jnp.array([truncated]))
-    batch = Transition(one_hot[:1], jnp.array([1]), jnp.array([1.0]), *flags, one_hot[1:], ())
-    _, scalars = qr_dqn.update(qr_dqn.Config(), table_network(), HP, learner, batch, jax.random.key(0))
-    np.testing.assert_allclose(scalars["loss"], want, rtol=1e-6)
+    batch = Transition(one_hot[:1], jnp.array([1]), jnp.array([1.0]), *flags, one_hot[1:], weight=jnp.array([0.5]))
+    _, told = qr_dqn.update(qr_dqn.Config(), table_network(), HP, Context(), learner, batch, jax.random.key(0))
+    np.testing.assert_allclose(told.scalars["loss"], 0.5 * want, rtol=1e-6)
+    np.testing.assert_allclose(told.priority, [want], rtol=1e-6)
 
 
 def test_learns_the_distribution_and_not_its_mean_alone(optimised):
     """A reward of 0 or 2 with equal chance: the lower quantiles are 0, the upper ones 2."""
     sizes = {"num_envs": 4, "batch_size": 64, "warmup_steps": 200, "replay_capacity": 2_000, "hidden": (8,)}
     agent = qr_dqn.make(probes.RandomReward(), qr_dqn.Config(**sizes, num_quantiles=4))
-    hp = HP._replace(learning_rate=1e-2, huber_delta=0.1)
+    hp = dataclasses.replace(HP, learning_rate=1e-2, huber_delta=0.1)
 
     @optimised
     def learn(key):
