@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from envs.spaces import Box
 from jaxrl import networks
 from jaxrl.agents import iqn
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 HP = iqn.Hyperparams(learning_rate=0.0, gamma=0.5, epsilon_end=1.0, total_steps=1e4)
 
@@ -41,24 +43,26 @@ def test_loss_by_hand(terminated, truncated, target):
     net = networks.Network(
         lambda key: jnp.zeros((2, 2)), lambda params, obs, tau: (obs @ params)[..., None] + jnp.zeros_like(tau[:, None])
     )
-    learner = iqn.init_learner(net, HP, jax.random.key(0))
+    learner = iqn.init_learner(net, jax.random.key(0), HP)
     learner = learner._replace(
         params=jnp.array([[9.0, 1.0], [0.0, 0.0]]), target_params=jnp.array([[0.0, 0.0], [2.0, 4.0]])
     )
     one_hot = jnp.eye(2)
     flags = (jnp.array([terminated]), jnp.array([truncated]))
-    batch = Transition(one_hot[:1], jnp.array([1]), jnp.array([1.0]), *flags, one_hot[1:], ())
+    batch = Transition(one_hot[:1], jnp.array([1]), jnp.array([1.0]), *flags, one_hot[1:], weight=jnp.array([0.5]))
     config = iqn.Config(num_quantiles=4, num_target_quantiles=3, num_policy_quantiles=2)
-    _, scalars = iqn.update(config, net, HP, learner, batch, jax.random.key(0))
+    _, told = iqn.update(config, net, HP, Context(), learner, batch, jax.random.key(0))
     tau = np.asarray(jax.random.uniform(jax.random.key(0), (1, 9)))[0, :4]
-    np.testing.assert_allclose(scalars["loss"], 1.5 * tau.sum() if target == 3.0 else 0.0, rtol=1e-5)
+    want = 1.5 * tau.sum() if target == 3.0 else 0.0
+    np.testing.assert_allclose(told.scalars["loss"], 0.5 * want, rtol=1e-5)
+    np.testing.assert_allclose(told.priority, [want], rtol=1e-5)
 
 
 def test_learns_the_quantile_function(optimised):
     """A reward of 0 or 2 with equal chance: 0 below the median, 2 above."""
     sizes = {"num_envs": 4, "batch_size": 64, "warmup_steps": 200, "replay_capacity": 2_000, "hidden": (16, 16)}
     agent = iqn.make(probes.RandomReward(), iqn.Config(**sizes, num_cosines=16))
-    hp = HP._replace(learning_rate=5e-3, huber_delta=0.1)
+    hp = dataclasses.replace(HP, learning_rate=5e-3, huber_delta=0.1)
 
     @optimised
     def learn(key):
