@@ -25,13 +25,13 @@ def test_by_hand():
     np.testing.assert_array_equal(out.obs[:, 0], [0, 1, 2, 3, 4, 5])
     # start 0: 1 + 2/2 + 4/4; 1: 2 + 4/2 + 8/4; 2: 4 + 8/2, cut; 3: 8; 4: 16 + 32/2, the end; 5: 32
     np.testing.assert_array_equal(out.reward[:, 0], [3, 6, 8, 8, 32, 32])
-    np.testing.assert_array_equal(out.extras.discount[:, 0], [1 / 8, 1 / 8, 1 / 4, 1 / 2, 0, 0])
+    np.testing.assert_array_equal(out.discount[:, 0], [1 / 8, 1 / 8, 1 / 4, 1 / 2, 0, 0])
     np.testing.assert_array_equal(out.next_obs[:, 0], [102, 103, 103, 103, 105, 105])
     np.testing.assert_array_equal(out.terminated[:, 0], [False, False, False, False, True, True])
     np.testing.assert_array_equal(out.truncated[:, 0], [False, True, True, True, False, False])
     np.testing.assert_array_equal(out.action[:, 0], [0, 1, 0, 1, 0, 1])
     np.testing.assert_array_equal(window.obs[:, 0], [6, 7])
-    np.testing.assert_array_equal(n_step.discount(out, 0.9), out.extras.discount)
+    np.testing.assert_array_equal(n_step.discount(out, 0.9), out.discount)
 
 
 def test_one_step_is_the_transition_itself():
@@ -81,7 +81,7 @@ def test_a_window_carried_through_rollouts_emits_each_start_once(length):
         for b in range(num_envs):
             reward, discount, last = brute_force(r[:, b], terminated[:, b], truncated[:, b], gamma, n, s)
             np.testing.assert_allclose(out.reward[s, b], reward, rtol=1e-5, atol=1e-6)
-            np.testing.assert_allclose(out.extras.discount[s, b], discount, rtol=1e-5)
+            np.testing.assert_allclose(out.discount[s, b], discount, rtol=1e-5)
             assert out.next_obs["a"][s, b] == last + 100
             assert (out.next_obs["b"][s, b] == last + 100).all()
             assert out.terminated[s, b] == terminated[last, b]
