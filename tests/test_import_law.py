@@ -34,7 +34,7 @@ def test_import_law(path):
         return
     own = {name for name in names if name == "envs" or name.startswith("envs.")}
     if where.name not in ("cli.py", "runs.py"):
-        seams = ("envs.base", "envs.spaces", "envs.episode", "envs.errors", "envs.threefry")
+        seams = ("envs.base", "envs.spaces", "envs.episode", "envs.errors", "envs.players", "envs.threefry")
         strange = {name for name in own - {"envs"} if not name.startswith(seams)}
         assert not strange, "jaxrl sees only the seams of envs"
         if "envs" in own:  # `from envs import episode, spaces` is fine, `import envs` would be the registry
@@ -46,6 +46,13 @@ def test_import_law(path):
         }
         assert not {part for name in inside for part in name} & set(agents.NAMES), "agents never import one another"
         assert {name[0] for name in inside} <= {where.parts[2]}, "what siblings share stays in their family"
+    if where.parts[1] == "xla_cpu":
+        project = {name for name in names if name.split(".")[0] in ("envs", "jaxrl")}
+        assert not {name for name in project if not name.startswith("jaxrl.xla_cpu")}, "xla_cpu stands below all else"
+    elif where.parts[1] != "networks":
+        assert not {name for name in names if name.startswith("jaxrl.xla_cpu")}, (
+            "only networks know the forms for a CPU"
+        )
     assert "tensorflow_probability" not in names
 
 
