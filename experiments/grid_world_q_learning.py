@@ -27,9 +27,9 @@ def tables(name: str, runs: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
     agent = q_learning.make(env, q_learning.Config(steps_per_iteration=10))
 
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def step(state: q_learning.State, _: None) -> tuple[q_learning.State, tuple[jax.Array, jax.Array]]:
+        def step(state: Any, _: None) -> tuple[Any, tuple[jax.Array, jax.Array]]:
             state = agent.step(state)[0]
-            return state, (state.learner.q, state.episodes)
+            return state, (state.learner.q, state.learner.episodes)
 
         return jax.lax.scan(step, agent.init(key, HP, params), None, length=steps // 10)[1]
 
@@ -81,4 +81,4 @@ def run(quick: bool) -> Outcome:
         actions = q.argmax(-1)
         actions[-1, -1] = -1
         panels.append(Map(f"one run after {episodes:,} episodes", q.max(-1), actions, MOVES))
-    return Outcome(measured, panels, {"runs": runs, "seed": 0, "episodes": EPISODES, "hp": HP._asdict()})
+    return Outcome(measured, panels, {"runs": runs, "seed": 0, "episodes": EPISODES, "hp": HP})

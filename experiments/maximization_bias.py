@@ -13,7 +13,7 @@ import numpy as np
 from jaxrl import exploration
 from jaxrl.agents import q_learning
 from jaxrl.reproduce import Line, Outcome, Panel
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 QUICK = True
 EPISODES = 300
@@ -25,7 +25,7 @@ def share_of_left(double: bool, runs: int) -> np.ndarray:
     """Whether each episode went left, bool[runs, EPISODES]."""
     config = q_learning.Config(double=double)
     table = jnp.zeros((2, 3, 10) if double else (3, 10))
-    start = q_learning.Learner(table, jnp.float32(HP.learning_rate))
+    start = q_learning.Learner(table, jnp.int32(0))
 
     def one_transition(obs: int, action: jax.Array, reward: jax.Array, next_obs: int, terminated: bool) -> Transition:
         flags = jnp.array([terminated]), jnp.array([False])
@@ -35,7 +35,7 @@ def share_of_left(double: bool, runs: int) -> np.ndarray:
         key_a, key_b, key_reward, key_coin_a, key_coin_b = jax.random.split(key, 5)
 
         def learn(learner: q_learning.Learner, batch: Transition, key: jax.Array) -> q_learning.Learner:
-            return q_learning.update(config, HP, learner, batch, key)[0]
+            return q_learning.update(config, HP, Context(progress=0.0), learner, batch, key)[0]
 
         values = q_learning.table(config, learner)
         left = exploration.epsilon_greedy(key_a, values[A, :2], 0.1, random_ties=True) == 0

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
         ppo_recurrent,
         ppo_transformer,
         pqn,
-        q_learning,
         qr_dqn,
         r2d2,
         rainbow,
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     )
     from jaxrl.agents.continuous_control import sac
     from jaxrl.agents.policy_gradient import a2c, ppo
+    from jaxrl.agents.tabular import q_learning
     from jaxrl.agents.value_based import dqn
 
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -67,7 +67,6 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "ppo_recurrent",
         "ppo_transformer",
         "pqn",
-        "q_learning",
         "qr_dqn",
         "r2d2",
         "rainbow",
@@ -79,7 +78,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "tqc",
         "trpo",
     ),
-    "tabular": (),
+    "tabular": ("q_learning",),
     "value_based": ("dqn",),
     "policy_gradient": ("a2c", "ppo"),
     "continuous_control": ("sac",),

@@ -7,7 +7,10 @@ import envs
 import jaxrl
 from envs.errors import InputError
 from jaxrl.agents import q_learning
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
+
+KEY = jax.random.key(0)
+START = Context(progress=jnp.float32(0.0))
 
 
 def test_worked_example():
@@ -16,10 +19,12 @@ def test_worked_example():
     hp = q_learning.Hyperparams(learning_rate=0.1, gamma=0.9)
     no = jnp.array([False])
     batch = Transition(jnp.array([0]), jnp.array([1]), jnp.array([-1.0]), no, no, jnp.array([1]), ())
-    learner, scalars = q_learning.update(q_learning.Config(), hp, q_learning.Learner(q, jnp.float32(0.1)), batch)
+    before = q_learning.Learner(q, jnp.int32(0))
+    learner, told = q_learning.update(q_learning.Config(), hp, START, before, batch, KEY)
     np.testing.assert_allclose(learner.q[0], [2.0, 3.05, 1.5, 1.0], rtol=1e-6)
     np.testing.assert_array_equal(learner.q[1], q[1])
-    np.testing.assert_allclose(scalars["td_error"], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(told.scalars["td_error"], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(told.priority, [0.5], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("terminated", "want"), [(False, 3.05), (True, 3 + 0.1 * (-1 - 3))])
@@ -27,10 +32,22 @@ def test_only_termination_cuts(terminated, want):
     q = jnp.array([[0.0, 3.0], [5.0, 0.0]])
     flags = (jnp.array([terminated]), jnp.array([True]))
     batch = Transition(jnp.array([0]), jnp.array([1]), jnp.array([-1.0]), *flags, jnp.array([1]), ())
-    learner, _ = q_learning.update(
-        q_learning.Config(), q_learning.Hyperparams(), q_learning.Learner(q, jnp.float32(0.1)), batch
-    )
+    before = q_learning.Learner(q, jnp.int32(0))
+    learner, _ = q_learning.update(q_learning.Config(), q_learning.Hyperparams(), START, before, batch, KEY)
     np.testing.assert_allclose(learner.q[0, 1], want, rtol=1e-6)
+    assert learner.episodes == 1
+
+
+def test_a_transition_counts_as_it_weighs():
+    """Two in the same place with error 0.5 and weights 1 and 0.5: 3 + 0.1 (0.5 + 0.25)."""
+    q = jnp.array([[0.0, 3.0], [5.0, 0.0]])
+    no = jnp.zeros(2, bool)
+    batch = Transition(jnp.zeros(2, int), jnp.ones(2, int), jnp.full(2, -1.0), no, no, jnp.ones(2, int))
+    before = q_learning.Learner(q, jnp.int32(0))
+    weighted = batch._replace(weight=jnp.array([1.0, 0.5]))
+    learner, told = q_learning.update(q_learning.Config(), q_learning.Hyperparams(), START, before, weighted, KEY)
+    np.testing.assert_allclose(learner.q[0, 1], 3.075, rtol=1e-6)
+    np.testing.assert_allclose(told.scalars["td_error"], 0.5, rtol=1e-6)
 
 
 def test_4x4_grid_world_in_six_steps():
