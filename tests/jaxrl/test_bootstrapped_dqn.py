@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from envs.errors import InputError
 from jaxrl import networks
 from jaxrl.agents import bootstrapped_dqn
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 HP = bootstrapped_dqn.Hyperparams(learning_rate=0.0, gamma=0.5, prior_scale=2.0)
 # Q is a table of 2 states × 2 actions for each of 2 members; the observation is the state's one-hot vector.
@@ -28,19 +30,20 @@ NET = networks.ensemble(networks.Network(lambda key: jnp.zeros((2, 2)), lambda p
     ],
 )
 def test_loss_by_hand(terminated, truncated, mask, want):
-    learner = bootstrapped_dqn.init_learner(NET, HP, jax.random.key(0))._replace(
+    learner = bootstrapped_dqn.init_learner(NET, jax.random.key(0), HP)._replace(
         params=jnp.array([[[0.0, 1.0], [9.0, 9.0]], [[0.0, -1.0], [9.0, 9.0]]]),
         target_params=jnp.array([[[0.0, 0.0], [4.0, 1.0]], [[0.0, 0.0], [0.0, 5.0]]]),
         prior=jnp.array([[[0.0, 0.5], [0.0, 0.0]], [[0.0, 0.0], [3.0, 0.0]]]),
     )
     one_hot = jnp.eye(2)
     flags = (jnp.array([terminated]), jnp.array([truncated]))
-    batch = Transition(one_hot[:1], jnp.array([1]), jnp.array([1.0]), *flags, one_hot[1:], jnp.array([mask]))
-    config = bootstrapped_dqn.Config(num_members=2)
-    after, scalars = bootstrapped_dqn.update(
-        config, NET, HP._replace(learning_rate=0.1), learner, batch, jax.random.key(0)
-    )
-    np.testing.assert_allclose(scalars["loss"], want, rtol=1e-6)
+    batch = Transition(one_hot[:1], jnp.array([1]), jnp.array([1.0]), *flags, one_hot[1:])
+    batch = batch._replace(extras=bootstrapped_dqn.Masked(jnp.array([mask])), weight=jnp.array([0.5]))
+    config, hp = bootstrapped_dqn.Config(num_members=2), dataclasses.replace(HP, learning_rate=0.1)
+    after, told = bootstrapped_dqn.update(config, NET, hp, Context(), learner, batch, jax.random.key(0))
+    np.testing.assert_allclose(told.scalars["loss"], 0.5 * want, rtol=1e-6)
+    errors = [1.0, 2.0 if terminated else 5.0]
+    np.testing.assert_allclose(told.priority, [np.dot(mask, errors) / 2], rtol=1e-6)
     np.testing.assert_array_equal(after.prior, learner.prior)
     np.testing.assert_array_equal(np.any(after.params != learner.params, (1, 2)), mask)  # others learn nothing
 
@@ -50,13 +53,13 @@ def test_one_member_an_episode_and_masks_in_the_replay():
     env, params = envs.make("CartPole-v1")
     config = bootstrapped_dqn.Config(num_envs=8, warmup_steps=104, batch_size=16, hidden=(8,), num_members=5)
     agent = bootstrapped_dqn.make(env, config)
-    hp = HP._replace(mask_probability=0.25)
+    hp = dataclasses.replace(HP, mask_probability=0.25)
 
     @jax.jit
     def play(key):
         def one(state, _):
             following, _ = agent.step(state)
-            return following, (following.member, following.episode.t)
+            return following, (following.memory, following.episode.t)
 
         return jax.lax.scan(one, agent.init(key, hp, params), length=200)
 
