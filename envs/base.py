@@ -97,6 +97,19 @@ class Env(Generic[StateT, ParamsT]):
         """
         del state, params
 
+    def with_own_reward(self) -> "Env[Any, Any]":
+        """Returns the environment without the wrappers that change its reward, which judge by the reward itself."""
+        return self
+
+    def held_out(self, params: ParamsT) -> ParamsT:
+        """Returns parameters under which the levels are those that `params` does not play.
+
+        Raises:
+            NotImplementedError: there are no numbered levels.
+            InputError: `params` plays all of them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no numbered levels.")
+
     def render(self, state: StateT, params: ParamsT) -> np.ndarray:
         """Returns a picture of `state`, uint8[H, W, 3]. Runs on the host; needs no display."""
         raise NotImplementedError

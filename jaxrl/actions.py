@@ -1,6 +1,6 @@
 """Between the unit box that continuous policies think in and the Box of an environment."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ import numpy as np
 
 from envs.errors import InputError
 from envs.spaces import Box, Discrete, Space
+from jaxrl.types import Policy
 
 
 class UnitBox(NamedTuple):
@@ -34,6 +35,17 @@ def unit_box(space: Box) -> UnitBox:
     return UnitBox(
         ((low + high) / 2).astype(f32), ((high - low) / 2).astype(f32), np.where(bounded, 1, np.inf).astype(f32)
     )
+
+
+def in_env(space: Box | Discrete, policy: Policy) -> Policy:
+    """A policy of the unit box in terms of the environment; its extras become (unit action, its own extras)."""
+
+    def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
+        action, memory, extras = policy.act(key, obs, memory)
+        taken = unit_box(space).to_env(action) if isinstance(space, Box) else action
+        return taken, memory, (action, extras)
+
+    return Policy(act, policy.memory)
 
 
 def require_discrete(agent: str, space: Space) -> Discrete:

@@ -6,6 +6,7 @@ file. It is made under another name and renamed when everything is in it, so a p
 leaves the checkpoints that were complete before. Nothing is pickled.
 """
 
+import hashlib
 import json
 import logging
 import re
@@ -117,6 +118,16 @@ def restore(
     arrays = _read_arrays(source, manifest["leaves"], advice)
     leaves = [_to_jax(array, saved) for array, saved in zip(arrays, manifest["leaves"], strict=True)]
     return jax.tree.unflatten(jax.tree.structure(template), leaves), step
+
+
+def fingerprint(tree: Any) -> str:
+    """The SHA-256 of a pytree of arrays: of the path, dtype, shape and bytes of every leaf."""
+    digest = hashlib.sha256()
+    for path, leaf in _flatten(tree):
+        value = np.ascontiguousarray(_to_numpy(path, leaf))
+        digest.update(f"{path} {value.dtype} {value.shape}".encode())
+        digest.update(value.data)
+    return digest.hexdigest()
 
 
 def steps(directory: str | Path) -> list[int]:

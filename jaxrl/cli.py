@@ -42,6 +42,9 @@ class TrainOptions:
     """Evaluations (each with a checkpoint) per run."""
     eval_episodes: int = 32
     """Whole episodes per evaluation; the same initial states every time."""
+    evaluations: tuple[str, ...] = ()
+    """What is evaluated beside the greedy policy: sampling (the policy that explores), own_reward (without wrappers
+    that change the reward), test (levels that training does not see)."""
     out: Path | None = None
     """Run directory; runs/AGENT-ENV-TIME unless given. One that is in use is never overwritten."""
     cache: bool = True
@@ -68,6 +71,8 @@ class SweepOptions:
     """Evaluations per run."""
     eval_episodes: int = 32
     """Whole episodes per evaluation; the same initial states in every run."""
+    evaluations: tuple[str, ...] = ()
+    """What is evaluated beside the greedy policy: sampling, own_reward, test; as in `jaxrl train`."""
     out: Path | None = None
     """Directory of the results; runs/sweep-AGENT-ENV-TIME unless given. One that is in use is never overwritten."""
     share: str = ""
@@ -205,7 +210,8 @@ def train(agent: str, env: str, argv: list[str]) -> None:
     if options.first_seed < 0:
         raise InputError(f"--first-seed {options.first_seed} must not be negative.")
     seeds = tuple(range(options.first_seed, options.first_seed + options.seeds))
-    spec = runs.Spec(agent, env, seeds, options.steps, config, hp, env_options, options.evals, options.eval_episodes)
+    sizes = (options.evals, options.eval_episodes, options.evaluations)
+    spec = runs.Spec(agent, env, seeds, options.steps, config, hp, env_options, *sizes)
     use_all_cores(options.seeds, envs.make(env, **env_options)[0].observation_space)
     directory = options.out or _new_directory(f"{agent}-{env}")
     out = runs.train(spec, directory, command=["jaxrl", "train", agent, env, *argv])
@@ -250,7 +256,7 @@ def _sweep(
     resume: bool = False,
 ) -> None:
     import jaxrl
-    from jaxrl import plotting, results
+    from jaxrl import evaluations, plotting, results
     from jaxrl.sweep import combinations, plan, sample
 
     _require(options, "seeds", "steps", "evals", "eval_episodes", "trials")
@@ -266,7 +272,8 @@ def _sweep(
     jaxrl.use_all_cores()
     made, params = envs.make(env, **env_options)
     wanted = combinations(grid) if trials is None else trials
-    plan(agents.get(agent), made, params, config, hp, wanted, options.steps, options.evals)
+    for program in plan(agents.get(agent), made, params, config, hp, wanted, options.steps, options.evals):
+        evaluations.add(program.agent, options.evaluations, program.env_params)
     directory = options.out or _new_directory(f"sweep-{agent}-{env}")
     if share is None and not resume:
         results.create_run_directory(directory)
@@ -292,6 +299,7 @@ def _sweep(
             eval_episodes=options.eval_episodes,
             directory=directory,
             share=share,
+            prepare=lambda agent: evaluations.add(agent, options.evaluations),
             report=lambda line: print(line, file=sys.stderr),
         )
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from envs.errors import InputError
 from jaxrl.evaluate import Evaluation
-from jaxrl.placement import compiler_options, layout, map_runs, spread
+from jaxrl.placement import compiler_options, layout, map_runs, replicate, spread
 from jaxrl.progress import Progress
 from jaxrl.train import evaluate_agent, run_up_to, schedule, with_total_steps
 from jaxrl.types import Agent, Metrics
@@ -54,6 +54,7 @@ def fit(
     identity: dict[str, Any] | None = None,
     resume: bool = False,
     progress: bool | None = None,
+    shared: Any = (),
 ) -> Fit:
     """Trains one run per seed, all in one compiled program, from the host.
 
@@ -69,6 +70,7 @@ def fit(
         identity: what a checkpoint must agree on; kept in it.
         resume: go on from the newest checkpoint in `directory`, bitwise as if never interrupted.
         progress: show a live bar; by default only on a terminal.
+        shared: what all runs have in common, such as a dataset: one copy on each device. A checkpoint knows its hash.
 
     Raises:
         InputError: sizes that do not fit, or a checkpoint that is damaged or belongs to another run.
@@ -84,14 +86,18 @@ def fit(
     path = None if directory is None else Path(directory)
     if path is not None and identity is None:
         raise InputError("a run directory needs an identity: what its checkpoints must agree on.")
-    identity = identity or {}
+    identity = dict(identity or {})
+    if jax.tree.leaves(shared):
+        identity["shared"] = checkpoint.fingerprint(shared)
+    shared = replicate(shared, num_runs)
     started = time.perf_counter()
 
     most = int(plan.iterations.max())
 
-    def stretch(state: Any, iterations: jax.Array) -> tuple[Any, tuple[Metrics, Evaluation]]:
-        state, metrics = run_up_to(agent, state, iterations, most)
-        return state, (metrics, evaluate_agent(agent, state, eval_episodes))
+    def stretch(state: Any, given: tuple[jax.Array, Any]) -> tuple[Any, Any]:
+        iterations, shared = given
+        state, metrics = run_up_to(agent, state, iterations, most, shared)
+        return state, (metrics, *evaluate_agent(agent, state, eval_episodes, shared))
 
     # Copies of hyper-parameters and environment parameters for every run: a run's state holds its own.
     arguments = spread(
@@ -100,33 +106,32 @@ def fit(
             *jax.tree.map(lambda x: jnp.repeat(np.asarray(x)[None], num_runs, axis=0), (hp, env_params)),
         )
     )
-    init = jax.jit(map_runs(agent.init))
+    starts = map_runs(agent.init)
+    init = jax.jit(lambda arguments, shared: starts(*arguments, shared=shared))
     done, slices = 0, []
     if resume and path is not None:
-        template = jax.eval_shape(init, *arguments)
+        template = jax.eval_shape(init, arguments, shared)
         state, done = checkpoint.restore(path / "checkpoints", template, identity)
         state = spread(state)
         # Results are written before the checkpoint they belong to, so they may be one evaluation ahead of it.
         slices = [results.load(path / "results.nc").isel(env_step=slice(done))] if done else []
     else:
-        state = init(*arguments)
+        state = init(arguments, shared)
     fills_layout = num_runs % layout(num_runs).shards == 0
     stretches = map_runs(stretch)
-    program = jax.jit(
-        lambda state, iterations: stretches(state, shared=iterations), donate_argnums=(0,) if fills_layout else ()
-    )
+    program = jax.jit(lambda state, given: stretches(state, shared=given), donate_argnums=(0,) if fills_layout else ())
     if done < plan.num_evals:
-        program = program.lower(state, plan.iterations[done]).compile(compiler_options(num_runs))
+        program = program.lower(state, (plan.iterations[done], shared)).compile(compiler_options(num_runs))
     compiled = time.perf_counter()
 
     with Progress(plan, num_runs, done, show=progress) as bar:
         for index in range(done, plan.num_evals):
             iterations = int(plan.iterations[index])
-            state, out = program(state, plan.iterations[index])
-            metrics, evaluation = jax.tree.map(np.asarray, out)
+            state, out = program(state, (plan.iterations[index], shared))
+            metrics, evaluation, others = jax.tree.map(np.asarray, out)
             metrics = jax.tree.map(lambda x, taken=iterations: x[:, :taken], metrics)
             _check_finite(metrics, evaluation, seeds, int(plan.iterations[:index].sum()), agent)
-            slices.append(_labelled(plan.env_steps[index], seeds, metrics, evaluation))
+            slices.append(_labelled(plan.env_steps[index], seeds, metrics, evaluation, others))
             bar.advance(evaluation.returns, metrics.episodes)
             if path is not None:
                 results.save(_joined(slices), path / "results.nc")
@@ -148,7 +153,9 @@ def fit(
     return Fit(state, _joined(slices), cost)
 
 
-def _labelled(env_step: int, seeds: Sequence[int], metrics: Metrics, evaluation: Evaluation) -> "xarray.Dataset":
+def _labelled(
+    env_step: int, seeds: Sequence[int], metrics: Metrics, evaluation: Evaluation, others: dict[str, Evaluation]
+) -> "xarray.Dataset":
     """The results of one stretch: episodes summed and scalars averaged over its iterations."""
     from jaxrl import results
 
@@ -159,6 +166,10 @@ def _labelled(env_step: int, seeds: Sequence[int], metrics: Metrics, evaluation:
         seeds=seeds,
         returns=np.expand_dims(evaluation.returns, 1),
         lengths=np.expand_dims(evaluation.lengths, 1),
+        costs=None if isinstance(evaluation.costs, tuple) else np.expand_dims(evaluation.costs, 1),
+        others={
+            name: (np.expand_dims(other.returns, 1), np.expand_dims(other.lengths, 1)) for name, other in others.items()
+        },
         train=(return_sum, length_sum, count),
         scalars={name: np.mean(values, axis=1, keepdims=True) for name, values in metrics.scalars.items()},
     )

@@ -15,9 +15,10 @@ from jaxrl.types import Policy
 class Evaluation(NamedTuple):
     """One entry for each episode."""
 
-    returns: jax.Array  # f32[episodes] undiscounted
+    returns: jax.Array  # f32[episodes] undiscounted; f32[episodes, N] in a game of N players
     lengths: jax.Array  # i32[episodes]
     finished: jax.Array  # bool[episodes]; False only where max_steps came before the end
+    costs: Any = ()  # f32[episodes, K] undiscounted; () where there are none
 
 
 def evaluate(
@@ -47,7 +48,12 @@ def evaluate(
     state = episode.reset(env, params, key_reset, episodes)
     # What follows an environment's first episode is not counted, so it may start anywhere: no draws in the loop.
     starts = (state.obs, state.state)
-    zero = Evaluation(jnp.zeros(episodes, jnp.float32), jnp.zeros(episodes, jnp.int32), jnp.zeros(episodes, jnp.bool_))
+    zero = Evaluation(
+        jnp.zeros_like(state.episode_return),
+        jnp.zeros(episodes, jnp.int32),
+        jnp.zeros(episodes, jnp.bool_),
+        jax.tree.map(jnp.zeros_like, state.episode_cost),
+    )
 
     def unfinished(carry: tuple) -> jax.Array:
         t, _, _, result = carry
@@ -59,11 +65,10 @@ def evaluate(
         action, memory, _ = policy.act(key_act, state.obs, memory)
         state, ts = episode.step(env, params, key_env, state, action, starts)
         counted = ~result.finished
-        result = Evaluation(
-            returns=result.returns + jnp.where(counted, ts.reward, 0.0),
-            lengths=result.lengths + counted,
-            finished=result.finished | ts.terminated | ts.truncated,
-        )
+        more = episode.select(counted, (ts.reward, ts.cost), jax.tree.map(jnp.zeros_like, (ts.reward, ts.cost)))
+        returns, costs = jax.tree.map(jnp.add, (result.returns, result.costs), more)
+        finished = result.finished | ts.terminated | ts.truncated
+        result = Evaluation(returns, result.lengths + counted, finished, costs)
         return t + 1, state, memory, result
 
     carry = (jnp.int32(0), state, initial_memory(policy, episodes), zero)

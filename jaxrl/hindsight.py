@@ -20,7 +20,7 @@ def require_goals(agent: str, env: Env, num: int, n_step: int) -> GoalEnv:
     """Returns `env`.
 
     Raises:
-        InputError: a negative number of goals, targets of several steps, or steps that cannot be judged by another goal.
+        InputError: a negative number of goals, targets of several steps, or steps that no other goal can judge.
     """
     if num < 0:
         raise InputError(f"hindsight={num} must be at least 0.")

@@ -3,7 +3,8 @@
     reward = Σ_{i<k} γ^i r_i,   discount = γ^k (1 − terminated),   k = n or fewer where the episode ends before
 
 (Watkins 1989; with replay and without a correction for the policy as in Rainbow, Hessel et al. 2018,
-arXiv:1710.02298). An episode cut by its time limit is bootstrapped at the state really reached, with γ^k.
+arXiv:1710.02298). An episode cut by its time limit is bootstrapped at the state really reached, with γ^k. Of each cost
+there is the same sum as of the rewards.
 """
 
 from typing import Any
@@ -23,7 +24,7 @@ def extend(window: Any, steps: Transition, gamma: jax.Array | float, n: int) -> 
 
     Args:
         window: the last n − 1 steps, [n − 1, B, ...], from the call before; () at the beginning.
-        steps: [T, B, ...] out of a rollout. Of their extras and costs those of the first step remain.
+        steps: [T, B, ...] out of a rollout. Of their extras those of the first step remain.
         gamma: discount of one step.
         n: steps per transition, static; 1 returns `steps` as they are.
 
@@ -45,9 +46,12 @@ def extend(window: Any, steps: Transition, gamma: jax.Array | float, n: int) -> 
 
     ended = steps.terminated | steps.truncated
     reward, going = jnp.zeros((starts, num_envs)), jnp.ones((starts, num_envs), jnp.bool_)
+    cost = jax.tree.map(lambda x: jnp.zeros((starts, *x.shape[1:])), steps.cost)
     factor, last = jnp.ones((starts, num_envs)), jnp.full((starts, num_envs), -1)
     for i in range(n):
         reward = reward + jnp.where(going, factor * steps.reward[i : i + starts], 0.0)
+        counts = jnp.where(going, factor, 0.0)[..., None]
+        cost = jax.tree.map(lambda total, x, i=i, c=counts: total + c * x[i : i + starts], cost, steps.cost)
         factor = jnp.where(going, factor * gamma, factor)
         last = last + going
         going &= ~ended[i : i + starts]
@@ -62,6 +66,7 @@ def extend(window: Any, steps: Transition, gamma: jax.Array | float, n: int) -> 
         truncated=truncated,
         next_obs=next_obs,
         discount=factor * (1.0 - terminated),
+        cost=cost,
     )
     return jax.tree.map(lambda x: x[starts:], steps), emitted
 

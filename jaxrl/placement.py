@@ -112,6 +112,14 @@ def spread(tree: Any) -> Any:
     return jax.device_put(tree, NamedSharding(_mesh(shards), PartitionSpec("runs")))
 
 
+def replicate(tree: Any, num_runs: int) -> Any:
+    """Puts a copy of every leaf on each device that `num_runs` runs are spread over."""
+    shards = layout(num_runs).shards
+    if shards == 1 or not jax.tree.leaves(tree):
+        return tree
+    return jax.device_put(tree, NamedSharding(_mesh(shards), PartitionSpec()))
+
+
 def map_runs(run: Callable[..., Any], lanes: int | None = None) -> Callable[..., Any]:
     """Maps a function of one run over a leading run axis of its arguments and of every result, placed for the backend.
 

@@ -59,7 +59,7 @@ def learning_curve(
             raise InputError(
                 f"the results of {label!r} have no {variable!r}; they have {', '.join(map(str, dataset.data_vars))}."
             )
-        for swept, curve in results.configurations(dataset):
+        for swept, curve in results.configurations(dataset[[variable]]):
             settings = ", ".join(
                 f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in swept.items()
             )
@@ -225,7 +225,7 @@ def performance_profile(
 
     ends = {}
     for label, dataset in datasets.items():
-        for swept, curve in results.configurations(dataset):
+        for swept, curve in results.configurations(dataset[[variable]]):
             settings = ", ".join(f"{name}={value}" for name, value in swept.items())
             ends[", ".join(filter(None, (label, settings)))] = np.asarray(curve[variable].isel(env_step=-1).values)
     if not ends:

@@ -239,8 +239,10 @@ def curves(
     scalars: Mapping[str, np.ndarray] | None = None,
     dims: Mapping[str, Sequence[Any]] | None = None,
     attrs: Mapping[str, Any] | None = None,
+    others: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    costs: np.ndarray | None = None,
 ) -> "xr.Dataset":
-    """Labels the arrays of a run: dimensions (swept names …, seed, env_step).
+    """Labels the arrays of a run: dimensions (swept names …, seed, env_step), and `evaluation` where it has several.
 
     In the shapes below `D` stands for one axis for each of `dims`, in their order; none without a sweep.
 
@@ -254,6 +256,9 @@ def curves(
         scalars: the learner's diagnostics by name, each [D…, S, E].
         dims: swept hyper-parameters and their values.
         attrs: what else to write on the Dataset, e.g. agent and env; text and numbers.
+        others: name -> (returns, lengths) of further evaluations, each as those of the greedy policy. The variables of
+            evaluations then have a dimension `evaluation` before the seed; its first entry is "greedy".
+        costs: f32[D…, S, E, episodes, K] undiscounted costs of the greedy policy's episodes; None: there are none.
 
     Returns:
         A Dataset of `evaluation_return`, `evaluation_length` and, as given, `training_return`, `training_length`,
@@ -275,23 +280,34 @@ def curves(
         ),
     }
     names = tuple(coords)
-    shape = tuple(len(coord[1]) for coord in coords.values())
+    if others:
+        coords["evaluation"] = ("evaluation", ["greedy", *others], {"description": "who was evaluated, and on what"})
     variables: dict[str, Any] = {}
 
-    def add(name: str, values: ArrayLike, units: str, description: str) -> None:
+    def add(name: str, values: ArrayLike, units: str, description: str, dims: tuple[str, ...] = names) -> None:
+        shape = tuple(len(coords[dim][1]) for dim in dims)
         if np.shape(values) != shape:
-            raise InputError(f"{name} has shape {np.shape(values)}; {dict(zip(names, shape, strict=True))} is needed.")
-        variables[name] = (names, np.asarray(values), {"units": units, "description": description})
+            raise InputError(f"{name} has shape {np.shape(values)}; {dict(zip(dims, shape, strict=True))} is needed.")
+        variables[name] = (dims, np.asarray(values), {"units": units, "description": description})
 
-    returns, lengths = np.asarray(returns), np.asarray(lengths)  # whatever library's arrays they were
-    episodes = np.shape(returns)[-1] if np.ndim(returns) else 0
-    if episodes == 0 or np.shape(returns) != np.shape(lengths):
-        raise InputError(
-            f"evaluation returns {np.shape(returns)} and lengths {np.shape(lengths)} must be of the same episodes, "
-            "at least one."
-        )
-    add("evaluation_return", np.mean(returns, -1, np.float64), "return", f"mean over {episodes} evaluation episodes")
-    add("evaluation_length", np.mean(lengths, -1, np.float64), "steps", f"mean over {episodes} evaluation episodes")
+    all_returns, all_lengths = [], []
+    for returns_of, lengths_of in ((returns, lengths), *(others or {}).values()):
+        returns_of, lengths_of = np.asarray(returns_of), np.asarray(lengths_of)  # whatever library's arrays they were
+        episodes = np.shape(returns_of)[-1] if np.ndim(returns_of) else 0
+        if episodes == 0 or np.shape(returns_of) != np.shape(lengths_of):
+            raise InputError(
+                f"evaluation returns {np.shape(returns_of)} and lengths {np.shape(lengths_of)} must be of the same "
+                "episodes, at least one."
+            )
+        all_returns.append(np.mean(returns_of, -1, np.float64))
+        all_lengths.append(np.mean(lengths_of, -1, np.float64))
+    evaluated = (*swept, "evaluation", *names[len(swept) :]) if others else names
+    for name, parts, units in (("return", all_returns, "return"), ("length", all_lengths, "steps")):
+        values = np.stack(parts, len(swept)) if others else parts[0]
+        add(f"evaluation_{name}", values, units, f"mean over {episodes} evaluation episodes", evaluated)
+    for k in range(0 if costs is None else np.shape(costs)[-1]):
+        mean = np.mean(np.asarray(costs)[..., k], -1, np.float64)
+        add(f"evaluation_cost_{k}", mean, "cost", f"mean over {episodes} episodes of the greedy policy")
     if train is not None:
         return_sum, length_sum, count = (np.asarray(part) for part in train)
         some = np.maximum(count, 1)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from envs import episode, spaces, threefry
-from envs.base import Env
+from envs.base import Env, Game
 from envs.episode import EpisodeState, EpisodeStats
-from jaxrl.types import Policy, Transition
+from jaxrl.types import Policy, Seats, Transition
 
 # Up to this size of one start those of all steps are drawn in one call before the loop: cheaper than a draw in every
 # step, most of all under vmap, where "only if some episode ended" becomes "always". Larger ones are drawn when needed.
@@ -69,23 +69,28 @@ def rollout(
         else:
             following, ts, reserve = episode.step_with_reserve(env, params, key_env, state, action, reserve)
         memory = episode.select(ts.terminated | ts.truncated, initial_memory(policy, num_envs), memory)
-        stats = jax.tree.map(lambda total, now: total + now.sum(dtype=total.dtype), stats, ts.stats)
+        stats = jax.tree.map(lambda total, now: total + now.sum(axis=0, dtype=total.dtype), stats, ts.stats)
         transition = Transition(state.obs, action, ts.reward, ts.terminated, ts.truncated, ts.next_obs, extras)
+        transition = transition._replace(cost=ts.cost)
+        if isinstance(env, Game):
+            seats = Seats(jax.vmap(env.to_move)(state.state), jax.vmap(env.alive)(state.state))
+            transition = transition._replace(seats=seats)
         return (following, memory, stats, reserve), transition
 
-    carry = (episode_state, memory, EpisodeStats(jnp.float32(0), jnp.int32(0), jnp.int32(0)), reserve)
+    carry = (episode_state, memory, episode.no_episodes(env), reserve)
     (episode_state, memory, stats, _), transitions = jax.lax.scan(one_step, carry, (keys, starts))
     return Rollout(episode_state, memory, transitions, stats)
 
 
 def example(env: Env) -> Transition:
-    """The shapes and dtypes of one step in one environment, for a replay memory; no extras."""
+    """The shapes and dtypes of one step in one environment of one player, for a replay memory; no extras."""
 
     def one_step() -> Transition:
         obs = spaces.sample(env.observation_space, jax.random.key(0))
         action = spaces.sample(env.action_space, jax.random.key(0))
         flag = jnp.zeros((), jnp.bool_)
-        return Transition(obs, action, jnp.float32(0), flag, flag, obs, ())
+        cost = jnp.zeros(env.num_costs) if env.num_costs else ()
+        return Transition(obs, action, jnp.float32(0), flag, flag, obs, cost=cost)
 
     return jax.eval_shape(one_step)
 

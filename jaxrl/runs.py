@@ -14,7 +14,7 @@ import numpy as np
 
 import envs
 from envs.errors import InputError, unknown
-from jaxrl import agents
+from jaxrl import agents, evaluations
 from jaxrl.driver import Fit, fit
 from jaxrl.train import schedule, with_total_steps
 from jaxrl.types import Agent
@@ -35,6 +35,7 @@ class Spec:
     env_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what differs from the environment's own
     num_evals: int = 20
     eval_episodes: int = 32
+    evaluations: tuple[str, ...] = ()  # beside that of the greedy policy; see `jaxrl.evaluations`
 
     def build(self) -> tuple[Agent, Any]:
         """Returns (agent, env_params).
@@ -43,7 +44,8 @@ class Spec:
             InputError: an unknown name, field or value, or sizes that do not fit together.
         """
         env, env_params = envs.make(self.env, **self.env_options)
-        return agents.get(self.agent).make(env, self.config), env_params
+        agent = agents.get(self.agent).make(env, self.config)
+        return evaluations.add(agent, self.evaluations, env_params), env_params
 
     def to_json(self) -> dict[str, Any]:
         """Returns the entries of `config.json`; hyper-parameters with the horizon of the schedules filled in."""
@@ -64,6 +66,7 @@ def read_spec(directory: Path | str) -> Spec:
     path = Path(directory)
     entries = results.read_config(path)
     names = [field.name for field in dataclasses.fields(Spec)]
+    entries.setdefault("evaluations", [])  # of the version before
     missing = [name for name in names if name not in entries]
     if missing:
         raise InputError(f"{path / results.CONFIG_FILE} is damaged: it has no {', '.join(missing)}.")
@@ -73,6 +76,7 @@ def read_spec(directory: Path | str) -> Spec:
     options = {name: _untuple(value) for name, value in entries["env_options"].items()}
     values = {name: entries[name] for name in names}
     values |= {"config": config, "hp": hp, "seeds": tuple(entries["seeds"]), "env_options": options}
+    values["evaluations"] = tuple(entries["evaluations"])
     return Spec(**values)
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from envs.base import Env
 from envs.errors import InputError, unknown
-from jaxrl import agents, placement, results
+from jaxrl import agents, checkpoint, placement, results
 from jaxrl.train import fields_of, make_train, schedule, with_fields, with_total_steps
 from jaxrl.types import Agent
 
@@ -232,6 +232,8 @@ def sweep(
     share: tuple[int, int] | None = None,
     memory_limit: int | None = None,
     report: Callable[[str], None] | None = None,
+    shared: Any = (),
+    prepare: Callable[[Agent], Agent] = lambda agent: agent,
 ) -> "xarray.Dataset | None":
     """Trains every combination of a grid, or every one of a list of trials, with every seed.
 
@@ -252,6 +254,8 @@ def sweep(
             the index-th on. By default the process's place among those of `jax.distributed`.
         memory_limit: bytes that a chunk may take; by default most of what is free.
         report: called with a line of text before the start and after each chunk.
+        shared: what all runs have in common, such as a dataset; one copy on each device.
+        prepare: what is done to the agent of each program, e.g. to add evaluations (`jaxrl.evaluations`).
 
     Returns:
         Evaluation and training curves: with a dimension for every axis of the grid, or with the dimension "trial" and
@@ -276,14 +280,18 @@ def sweep(
     if not wanted or not seeds:
         raise InputError(f"a sweep of {len(wanted)} trials and {len(seeds)} seeds has nothing to do.")
     programs = plan(module, env, env_params, config, hp, wanted, env_steps, num_evals)
+    programs = [program._replace(agent=prepare(program.agent)) for program in programs]
     index, count = share or (jax.process_index(), jax.process_count())
     if not 0 <= index < count or (count > 1 and directory is None):
         raise InputError(f"share={index, count} must be an index below a count, and needs a directory above 1.")
     limit = memory_limit or free_memory()
-    jobs = [_Job(program, seeds, hp, env_steps, num_evals, eval_episodes) for program in programs]
+    jobs = [_Job(program, seeds, hp, env_steps, num_evals, eval_episodes, shared) for program in programs]
     chunks = [job.chunk(limit) for job in jobs]
     store = _Store(directory)
     settings = [module.__name__, repr(env), env_params, config, hp, seeds, wanted, env_steps, num_evals, eval_episodes]
+    settings.append([evaluated.name for evaluated in programs[0].agent.evaluations])
+    if jax.tree.leaves(shared):
+        settings.append(checkpoint.fingerprint(shared))
     chunks = store.open([json.dumps(results.plain(setting)) for setting in settings], chunks)
     total = sum(len(program.trials) for program in programs) * len(seeds)
     report(
@@ -346,8 +354,10 @@ class _Job:
         env_steps: int,
         num_evals: int,
         eval_episodes: int,
+        shared: Any = (),
     ) -> None:
         self.program = program
+        self.shared = shared
         self.arguments = _lanes(program.traced, seeds, hp, program.env_params)
         self.num_runs = len(program.traced) * len(seeds)
         iterations = schedule(program.agent, env_steps, num_evals).iterations
@@ -357,7 +367,7 @@ class _Job:
     def state_bytes(self) -> int:
         """The size of one run's state."""
         one = jax.tree.map(lambda x: x[0], self.arguments)
-        state = jax.eval_shape(self.program.agent.init, *one)
+        state = jax.eval_shape(self.program.agent.init, *one, self.shared)
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state) if hasattr(x.dtype, "itemsize"))
 
     def chunk(self, limit: int) -> int:
@@ -373,8 +383,10 @@ class _Job:
             return ""
         started = time.perf_counter()
         shapes = placement.spread(self._slice(0, size))
-        program = jax.jit(placement.map_runs(self.train, lanes=size))
-        self.compiled = program.lower(*shapes).compile(placement.compiler_options(size))
+        self.shared = placement.replicate(self.shared, size)
+        mapped = placement.map_runs(self.train, lanes=size)
+        program = jax.jit(lambda arguments, shared: mapped(*arguments, shared=shared))
+        self.compiled = program.lower(shapes, self.shared).compile(placement.compiler_options(size))
         memory = self.compiled.memory_analysis()
         needed = memory.temp_size_in_bytes + memory.output_size_in_bytes + memory.argument_size_in_bytes
         needed *= placement.layout(size, lanes=size).shards  # the analysis is of one device
@@ -387,11 +399,16 @@ class _Job:
 
     def run(self, start: int, size: int) -> dict[str, np.ndarray]:
         """Trains the runs of a chunk; returns their curves by name, [runs, ...]."""
-        metrics, evaluation = self.compiled(*placement.spread(self._slice(start, size)))
+        metrics, evaluation, others = self.compiled(placement.spread(self._slice(start, size)), self.shared)
         curves = {f"evaluation.{name}": x for name, x in evaluation._asdict().items()}
+        for other, values in others.items():
+            curves |= {f"others.{other}.{name}": x for name, x in values._asdict().items()}
         curves |= {f"episodes.{name}": x for name, x in metrics.episodes._asdict().items()}
         curves |= {f"scalars.{name}": x for name, x in metrics.scalars.items()}
-        return {name: np.asarray(x)[: self.num_runs - start] for name, x in curves.items()}
+        present = {
+            name: x for name, x in curves.items() if not isinstance(x, tuple)
+        }  # (): an environment without costs
+        return {name: np.asarray(x)[: self.num_runs - start] for name, x in present.items()}
 
     def forget(self) -> None:
         """Frees the compiled program."""
@@ -504,11 +521,11 @@ def _without_state(train: Callable[..., Any], iterations: np.ndarray) -> Callabl
     """
     taken = np.arange(iterations.max()) < iterations[:, None]  # [num_evals, iterations]
 
-    def curves(key: jax.Array, hp: Any, env_params: Any) -> tuple[Any, Any]:
-        result = train(key, hp, env_params)
+    def curves(key: jax.Array, hp: Any, env_params: Any, shared: Any) -> tuple[Any, Any, Any]:
+        result = train(key, hp, env_params, shared)
         episodes = jax.tree.map(lambda x: x.sum(1), result.metrics.episodes)
         scalars = jax.tree.map(lambda x: jnp.where(taken, x, 0.0).sum(1) / iterations, result.metrics.scalars)
-        return result.metrics._replace(episodes=episodes, scalars=scalars), result.evaluation
+        return result.metrics._replace(episodes=episodes, scalars=scalars), result.evaluation, result.others
 
     return curves
 
@@ -554,8 +571,14 @@ def _labelled(
         returns=curves["evaluation.returns"],
         lengths=curves["evaluation.lengths"],
         train=(curves["episodes.return_sum"], curves["episodes.length_sum"], curves["episodes.count"]),
+        costs=curves.get("evaluation.costs"),
         scalars={name.removeprefix("scalars."): x for name, x in curves.items() if name.startswith("scalars.")},
         dims=dims,
+        others={
+            name.split(".")[1]: (x, curves[name.replace(".returns", ".lengths")])
+            for name, x in curves.items()
+            if name.startswith("others.") and name.endswith(".returns")
+        },
     )
     if any((steps != taken[0]).any() for steps in taken):
         notes = {"units": "steps", "description": "environment steps that this trial had really taken"}

@@ -6,6 +6,7 @@ The host driver with progress bar, checkpoints and results on disk is `jaxrl.dri
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,7 +34,8 @@ class Result(NamedTuple):
 
     state: Any
     metrics: Metrics  # [num_evals, iterations]; a stretch with one iteration less than others ends with NaN scalars
-    evaluation: Evaluation  # [num_evals, episodes]
+    evaluation: Evaluation  # [num_evals, episodes] of the greedy policy
+    others: dict[str, Evaluation]  # each [num_evals, episodes]: `agent.evaluations` by name
 
 
 def schedule(agent: Agent, env_steps: int, num_evals: int) -> Schedule:
@@ -73,7 +75,8 @@ def fields_of(values: Any) -> dict[str, Any]:
 
 def with_fields(values: Any, **changes: Any) -> Any:
     """A copy of hyper-parameters or of an environment's parameters in which some fields are others."""
-    return dataclasses.replace(values, **changes) if dataclasses.is_dataclass(values) else values._replace(**changes)
+    change = getattr(values, "_replace", None) or partial(dataclasses.replace, values)
+    return change(**changes)
 
 
 def with_total_steps(hp: Any, env_steps: int) -> Any:
@@ -83,16 +86,16 @@ def with_total_steps(hp: Any, env_steps: int) -> Any:
     return hp
 
 
-def run(agent: Agent, state: Any, iterations: int) -> tuple[Any, Metrics]:
+def run(agent: Agent, state: Any, iterations: int, shared: Any = ()) -> tuple[Any, Metrics]:
     """Takes `iterations` steps of the agent. Two runs in a row are bitwise one run of twice the length.
 
     Returns:
         (state, metrics with a leading axis of `iterations`).
     """
-    return jax.lax.scan(lambda state, _: agent.step(state), state, None, length=iterations)
+    return jax.lax.scan(lambda state, _: agent.step(state, shared), state, None, length=iterations)
 
 
-def run_up_to(agent: Agent, state: Any, iterations: jax.Array, most: int) -> tuple[Any, Metrics]:
+def run_up_to(agent: Agent, state: Any, iterations: jax.Array, most: int, shared: Any = ()) -> tuple[Any, Metrics]:
     """As `run`, for a traced number of iterations that is at most `most`: one program serves them all.
 
     It has no reverse mode, as no loop of a traced length has.
@@ -100,7 +103,7 @@ def run_up_to(agent: Agent, state: Any, iterations: jax.Array, most: int) -> tup
     Returns:
         (state, metrics with a leading axis of `most`; beyond `iterations` scalars are NaN and no episode ended).
     """
-    shapes = jax.eval_shape(agent.step, state)[1]
+    shapes = jax.eval_shape(agent.step, state, shared)[1]
 
     def rows(shapes: Any, empty: float) -> Any:
         return jax.tree.map(lambda x: jnp.full((most, *x.shape), empty, x.dtype), shapes)
@@ -108,20 +111,29 @@ def run_up_to(agent: Agent, state: Any, iterations: jax.Array, most: int) -> tup
     nothing = Metrics(rows(shapes.episodes, 0), rows(shapes.scalars, jnp.nan))
 
     def one(i: jax.Array, carry: tuple[Any, Metrics]) -> tuple[Any, Metrics]:
-        state, metrics = agent.step(carry[0])
+        state, metrics = agent.step(carry[0], shared)
         return state, jax.tree.map(lambda rows, row: rows.at[i].set(row), carry[1], metrics)
 
     return jax.lax.fori_loop(0, iterations, one, (state, nothing))
 
 
-def evaluate_agent(agent: Agent, state: Any, episodes: int) -> Evaluation:
-    """Evaluates the greedy policy of a state in the agent's own environment and parameters."""
-    return evaluate(agent.env, state.env_params, agent.policy(state), jax.random.key(EVAL_SEED), episodes)
+def evaluate_agent(
+    agent: Agent, state: Any, episodes: int, shared: Any = ()
+) -> tuple[Evaluation, dict[str, Evaluation]]:
+    """Evaluates the greedy policy of a state in the agent's own environment, and what else `agent.evaluations` names.
+
+    Returns:
+        (evaluation of the greedy policy, the others by name); all from the same key.
+    """
+    key = jax.random.key(EVAL_SEED)
+    others = {
+        other.name: evaluate(other.env, other.params(state, shared), other.policy(state, shared), key, episodes)
+        for other in agent.evaluations
+    }
+    return evaluate(agent.env, state.env_params, agent.policy(state, shared), key, episodes), others
 
 
-def make_train(
-    agent: Agent, env_steps: int, num_evals: int = 10, eval_episodes: int = 32
-) -> Callable[[jax.Array, Any, Any], Result]:
+def make_train(agent: Agent, env_steps: int, num_evals: int = 10, eval_episodes: int = 32) -> Callable[..., Result]:
     """Builds the pure function of a whole run.
 
     Args:
@@ -131,7 +143,8 @@ def make_train(
         eval_episodes: whole episodes per evaluation, the same initial states every time.
 
     Returns:
-        train(key, hyperparams, env_params) -> Result. Jit it, vmap it over keys, hyper-parameters, parameters.
+        train(key, hyperparams, env_params, shared=()) -> Result. Jit it, vmap it over keys, hyper-parameters,
+        parameters; what is shared has no axis of runs.
 
     Raises:
         InputError: the budget is too small.
@@ -139,14 +152,17 @@ def make_train(
     plan = schedule(agent, env_steps, num_evals)
     most, even = int(plan.iterations.max()), bool((plan.iterations == plan.iterations[0]).all())
 
-    def train(key: jax.Array, hp: Any, env_params: Any) -> Result:
-        def stretch(state: Any, iterations: jax.Array) -> tuple[Any, tuple[Metrics, Evaluation]]:
+    def train(key: jax.Array, hp: Any, env_params: Any, shared: Any = ()) -> Result:
+        def stretch(state: Any, iterations: jax.Array) -> tuple[Any, Any]:
             # A loop of one length alone has a reverse mode.
-            state, metrics = run(agent, state, most) if even else run_up_to(agent, state, iterations, most)
-            return state, (metrics, evaluate_agent(agent, state, eval_episodes))
+            if even:
+                state, metrics = run(agent, state, most, shared)
+            else:
+                state, metrics = run_up_to(agent, state, iterations, most, shared)
+            return state, (metrics, *evaluate_agent(agent, state, eval_episodes, shared))
 
-        state = agent.init(key, with_total_steps(hp, env_steps), env_params)
-        state, (metrics, evaluation) = jax.lax.scan(stretch, state, jnp.asarray(plan.iterations))
-        return Result(state, metrics, evaluation)
+        state = agent.init(key, with_total_steps(hp, env_steps), env_params, shared)
+        state, outcome = jax.lax.scan(stretch, state, jnp.asarray(plan.iterations))
+        return Result(state, *outcome)
 
     return train

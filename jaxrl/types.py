@@ -9,6 +9,13 @@ from envs.base import Env
 from envs.episode import EpisodeStats
 
 
+class Seats(NamedTuple):
+    """Who plays at a step of a game of N players."""
+
+    to_move: jax.Array  # i32[...] whose turn it is; −1: all move at once
+    alive: jax.Array  # bool[..., N] who still takes part
+
+
 class Transition(NamedTuple):
     """Self-contained steps of experience; leading axes [T, B] out of a rollout, [batch] out of a replay.
 
@@ -26,6 +33,7 @@ class Transition(NamedTuple):
     weight: Any = ()  # f32[...] how much the step counts in a loss; (): all alike
     cost: Any = ()  # f32[..., K] of the step; (): the environment has none
     memory: Any = ()  # [B, ...] of the policy before the first of these steps; (): it has none
+    seats: Any = ()  # `Seats`; (): one player
 
 
 class Policy(NamedTuple):

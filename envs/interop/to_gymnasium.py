@@ -261,9 +261,8 @@ def _step(env: Env, key: jax.Array, state: Any, action: Any, params: Any) -> tup
 @functools.partial(jax.jit, static_argnums=0)
 def _reset_all(env: Env, keys: jax.Array, params: Any) -> episode.EpisodeState:
     """Starts where `_reset` starts with each of the keys."""
-    num_envs = keys.shape[0]
     _, obs, state = jax.vmap(functools.partial(_reset, env), in_axes=(0, None))(keys, params)
-    return episode.EpisodeState(obs, state, jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs, jnp.float32))
+    return episode.begin(env, obs, state)
 
 
 @functools.partial(jax.jit, static_argnums=0)

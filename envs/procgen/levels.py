@@ -18,8 +18,10 @@ from typing import Any, Generic
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from envs.base import Env, ParamsT, StateT
+from envs.errors import InputError
 
 NUM_LEVELS = 1 << 31  # numbers 0 … 2³¹ − 1
 
@@ -39,6 +41,17 @@ class Leveled(Env[StateT, ParamsT], Generic[StateT, ParamsT]):
     def observe(self, state: StateT) -> Any:
         """Returns the observation of a state."""
         raise NotImplementedError
+
+    def held_out(self, params: Any) -> Any:
+        """All levels but those from `start_level` on that `params` plays: the numbers beyond them.
+
+        Raises:
+            InputError: `num_levels` is 0, so that none are left.
+        """
+        traced = isinstance(params.num_levels, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
+        if not traced and np.all(np.asarray(params.num_levels) == 0):
+            raise InputError("num_levels is 0: training plays all levels, and none are held out. Give a number.")
+        return params._replace(start_level=params.start_level + params.num_levels, num_levels=params.num_levels * 0)
 
     @property
     def random_step(self) -> bool:

@@ -106,6 +106,16 @@ class Wrapper(Env[Any, Any]):
         """As in `env`."""
         return self.env.num_costs
 
+    def with_own_reward(self) -> Env[Any, Any]:
+        """This wrapper around what `env` says; one that changes the reward leaves itself out."""
+        inner = self.env.with_own_reward()
+        return self if inner == self.env else dataclasses.replace(self, env=inner)
+
+    def held_out(self, params: Any) -> Any:
+        """As in `env`; the wrapper's own parameters stay."""
+        changed = self.env.held_out(self.inner(params))
+        return params._replace(**changed._asdict()) if self.own_params() else changed
+
     @property
     def observation_space(self) -> Space:
         """As in `env`."""

@@ -7,13 +7,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from envs.base import Step
+from envs.base import Env, Step
 from envs.errors import InputError
 from envs.wrappers.base import Wrapper
 
 
 @dataclass(frozen=True)
-class TransformReward(Wrapper):
+class RewardWrapper(Wrapper):
+    """The base of those below: they change nothing but the reward."""
+
+    def with_own_reward(self) -> Env[Any, Any]:
+        """What `env` says, without this wrapper."""
+        return self.env.with_own_reward()
+
+
+@dataclass(frozen=True)
+class TransformReward(RewardWrapper):
     """Puts the reward through `function`: f32[] -> f32[], a JAX function.
 
     Two instances are equal only if they hold the same function object: define it once, at module level.
@@ -28,7 +37,7 @@ class TransformReward(Wrapper):
 
 
 @dataclass(frozen=True)
-class ScaleReward(Wrapper):
+class ScaleReward(RewardWrapper):
     """Multiplies the reward by `reward_scale`."""
 
     reward_scale: float = 1.0  # standard value of the parameter
@@ -44,7 +53,7 @@ class ScaleReward(Wrapper):
 
 
 @dataclass(frozen=True)
-class ClipReward(Wrapper):
+class ClipReward(RewardWrapper):
     """Clips the reward to `reward_low` … `reward_high`."""
 
     reward_low: float = -1.0  # standard values of the parameters
@@ -61,7 +70,7 @@ class ClipReward(Wrapper):
 
 
 @dataclass(frozen=True)
-class SignReward(Wrapper):
+class SignReward(RewardWrapper):
     """Replaces the reward by its sign: −1, 0 or 1 (Mnih et al. 2015, for Atari games)."""
 
     def step(self, key: jax.Array, state: Any, action: Any, params: Any) -> Step:
@@ -71,7 +80,7 @@ class SignReward(Wrapper):
 
 
 @dataclass(frozen=True)
-class NoisyReward(Wrapper):
+class NoisyReward(RewardWrapper):
     """Adds independent Gaussian noise of standard deviation `reward_noise` to every reward.
 
     Osband et al., "Behaviour Suite for Reinforcement Learning" (2020): its `*_noise` experiments with 0.1 … 10.
@@ -102,7 +111,7 @@ class NoisyReward(Wrapper):
 
 
 @dataclass(frozen=True)
-class PotentialShaping(Wrapper):
+class PotentialShaping(RewardWrapper):
     """Adds F(s, s') = γ Φ(s') − Φ(s) to the reward, which changes no optimal policy.
 
     Ng, Harada & Russell, "Policy invariance under reward transformations" (1999), where γ is the agent's discount: that

@@ -13,13 +13,12 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs import episode
-from envs.base import Env
+from envs.base import Env, Game
 from envs.episode import EpisodeStats
 from envs.errors import InputError
 from envs.spaces import Box, Discrete
-from jaxrl import exploration, hindsight, n_step, replay
+from jaxrl import actions, exploration, hindsight, n_step, replay
 from jaxrl import signals as signal
-from jaxrl.actions import unit_box
 from jaxrl.loops import clock, keys
 from jaxrl.replay import sequences
 from jaxrl.rollout import example, initial_memory, rollout
@@ -115,6 +114,8 @@ def make(
         InputError: sizes or variants that cannot work together, or spaces that cannot be handled.
     """
     num_envs, length, space = config.num_envs, config.rollout_length, env.action_space
+    if isinstance(env, Game):
+        raise InputError(f"{name} plays alone: {type(env).__name__} has {env.num_players} players.")
     if not isinstance(space, Box | Discrete):
         raise InputError(f"actions must be Box or Discrete; the environment has {space}.")
     goals = hindsight.require_goals(name, env, config.hindsight, config.n_step) if config.hindsight else None
@@ -148,14 +149,7 @@ def make(
         return Context(shared, state.env_params, progress(state))
 
     def in_env(state: State, policy: Policy) -> Policy:
-        """A policy of the unit box in terms of the environment; extras are the unit action and the policy's own."""
-
-        def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-            action, memory, extras = policy.act(key, obs, memory)
-            taken = unit_box(space).to_env(action) if isinstance(space, Box) else action
-            return taken, memory, (action, extras)
-
-        return signal.seeing(signals, state.hp, state.signals, Policy(act, policy.memory))
+        return signal.seeing(signals, state.hp, state.signals, actions.in_env(space, policy))
 
     def explore(state: State, shared: Any = ()) -> Policy:
         return in_env(state, algorithm.explore(state.hp, context(state, shared), state.learner))

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs import episode
-from envs.base import Env
+from envs.base import Env, Game
+from envs.errors import InputError
+from jaxrl import players
 from jaxrl import signals as signal
 from jaxrl.loops import clock, keys
 from jaxrl.rollout import initial_memory, rollout
@@ -75,32 +77,40 @@ def make(
 
     Args:
         name: of the agent.
-        env: the environment.
+        env: the environment; in a game of several players all of them learn, with shared parameters (`jaxrl.players`).
         algorithm: its update gets [T, B, ...], or [B, ...] with an `OnlineConfig`.
         config: a `Config` or `OnlineConfig`, with the algorithm's own fields.
         signals: what happens to a rollout first; by default the normalisations that `config` asks for.
         whole_episodes: begin every rollout with new episodes, and give weight 0 to those that might not be whole.
 
     Raises:
-        InputError: observations that cannot be normalised.
+        InputError: observations that cannot be normalised, or a game for an agent with a memory or one that learns
+            after every step.
     """
     online = isinstance(config, OnlineConfig)
     length = 1 if online else config.rollout_length
     repeats = config.steps_per_iteration if online else 1
     num_envs = config.num_envs
+    game = env if isinstance(env, Game) else None
+    if game and (online or whole_episodes):
+        raise InputError(f"{name} plays alone: {type(env).__name__} has {game.num_players} players.")
     if signals is None:
-        signals = () if online else signal.normalisations(env, config, num_envs)
+        signals = () if online else signal.normalisations(env, config, num_envs * (game.num_players if game else 1))
 
     def context(state: State, shared: Any) -> Context:
         return Context(shared, state.env_params, clock.progress(state.hp, state.iteration, num_envs * length))
 
+    def in_env(state: State, policy: Policy) -> Policy:
+        policy = signal.seeing(signals, state.hp, state.signals, policy)
+        return players.shared(policy, game.num_players) if game else policy
+
     def explore(state: State, shared: Any = ()) -> Policy:
         acting = algorithm.explore(state.hp, context(state, shared), state.learner)
-        return signal.seeing(signals, state.hp, state.signals, acting)
+        return in_env(state, acting)
 
     def policy(state: State, shared: Any = ()) -> Policy:
         acting = algorithm.greedy(state.hp, context(state, shared), state.learner)
-        return signal.seeing(signals, state.hp, state.signals, acting)
+        return in_env(state, acting)
 
     def init(key: jax.Array, hp: Any, env_params: Any, shared: Any = ()) -> State:
         wanted = (True, algorithm.init_draws, True, signal.draw(signals))
@@ -115,17 +125,23 @@ def make(
             signals=signal.init(signals, key_signals, hp),
             iteration=jnp.int32(0),
         )
-        return start._replace(memory=initial_memory(explore(start, shared), num_envs))
+        acting = explore(start, shared)
+        if game and jax.tree.leaves(acting.memory):
+            raise InputError(f"{name} has a memory, which games of several players do not carry yet.")
+        return start._replace(memory=initial_memory(acting, num_envs))
 
     def gather_and_learn(state: State, shared: Any) -> tuple[State, Metrics]:
-        wanted = (True, True, algorithm.update_draws or whole_episodes, signal.draw(signals))
-        key, key_rollout, key_update, key_signals = keys.spawn(state.key, *wanted)
-        running, hp = state.episode, state.hp
-        if whole_episodes:
-            running = episode.reset(env, state.env_params, key_update, num_envs)
+        wanted = (True, True, whole_episodes, algorithm.update_draws, signal.draw(signals))
+        key, key_rollout, key_episode, key_update, key_signals = keys.spawn(state.key, *wanted)
+        running, memory, hp = state.episode, state.memory, state.hp
         acting = explore(state, shared)
-        out = rollout(env, state.env_params, acting, running, state.memory, key_rollout, length)
-        batch = out.transitions._replace(memory=state.memory)
+        if whole_episodes:
+            running = episode.reset(env, state.env_params, key_episode, num_envs)
+            memory = initial_memory(acting, num_envs)
+        out = rollout(env, state.env_params, acting, running, memory, key_rollout, length)
+        batch = out.transitions._replace(memory=memory)
+        if game:
+            batch = players.fold(game, batch, hp.gamma, out.episode.state)
         if whole_episodes:
             batch = batch._replace(weight=surely_whole(batch.terminated | batch.truncated, env.max_steps))
         moved, batch, scalars = signal.gathered(signals, hp, state.signals, batch, key_signals)

@@ -4,10 +4,11 @@ from typing import Any
 
 import jax
 
+from jaxrl.signals.multipliers import lagrangian
 from jaxrl.signals.normalization import normalisations, observations, rewards
 from jaxrl.types import Policy, Signal, Transition
 
-__all__ = ["draw", "drawn", "gathered", "init", "normalisations", "observations", "rewards", "seeing"]
+__all__ = ["draw", "drawn", "gathered", "init", "lagrangian", "normalisations", "observations", "rewards", "seeing"]
 
 
 def draw(signals: tuple[Signal, ...]) -> bool:
