@@ -10,78 +10,48 @@ from typing import TYPE_CHECKING
 from envs.errors import unknown
 
 if TYPE_CHECKING:
-    from jaxrl.agents import (
+    from jaxrl.agents.continuous_control import crossq, d4pg, ddpg, mpo, sac, td3, tqc
+    from jaxrl.agents.policy_gradient import (
+        a2c,
         actor_critic,
         apg,
         awr,
-        bandit,
-        bootstrapped_dqn,
-        c51,
-        crossq,
-        d4pg,
-        ddpg,
-        dyna_q,
         es,
         impala,
-        iqn,
-        monte_carlo,
-        mpo,
-        n_step_sarsa,
+        ppo,
         ppo_recurrent,
         ppo_transformer,
-        pqn,
-        qr_dqn,
-        r2d2,
-        rainbow,
         reinforce,
-        sac_discrete,
-        sarsa,
-        sarsa_lambda,
-        td3,
-        tqc,
         trpo,
     )
-    from jaxrl.agents.continuous_control import sac
-    from jaxrl.agents.policy_gradient import a2c, ppo
-    from jaxrl.agents.tabular import q_learning
-    from jaxrl.agents.value_based import dqn
+    from jaxrl.agents.tabular import (
+        bandit,
+        dyna_q,
+        monte_carlo,
+        n_step_sarsa,
+        q_learning,
+        sarsa,
+        sarsa_lambda,
+    )
+    from jaxrl.agents.value_based import bootstrapped_dqn, c51, dqn, iqn, pqn, qr_dqn, r2d2, rainbow, sac_discrete
 
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "": (
+    "tabular": ("bandit", "dyna_q", "monte_carlo", "n_step_sarsa", "q_learning", "sarsa", "sarsa_lambda"),
+    "value_based": ("bootstrapped_dqn", "c51", "dqn", "iqn", "pqn", "qr_dqn", "r2d2", "rainbow", "sac_discrete"),
+    "policy_gradient": (
+        "a2c",
         "actor_critic",
         "apg",
         "awr",
-        "bandit",
-        "bootstrapped_dqn",
-        "c51",
-        "crossq",
-        "d4pg",
-        "ddpg",
-        "dyna_q",
         "es",
         "impala",
-        "iqn",
-        "monte_carlo",
-        "mpo",
-        "n_step_sarsa",
+        "ppo",
         "ppo_recurrent",
         "ppo_transformer",
-        "pqn",
-        "qr_dqn",
-        "r2d2",
-        "rainbow",
         "reinforce",
-        "sac_discrete",
-        "sarsa",
-        "sarsa_lambda",
-        "td3",
-        "tqc",
         "trpo",
     ),
-    "tabular": ("q_learning",),
-    "value_based": ("dqn",),
-    "policy_gradient": ("a2c", "ppo"),
-    "continuous_control": ("sac",),
+    "continuous_control": ("crossq", "d4pg", "ddpg", "mpo", "sac", "td3", "tqc"),
 }
 NAMES = tuple(sorted(name for names in FAMILIES.values() for name in names))
 
@@ -94,7 +64,7 @@ def get(name: str) -> ModuleType:
     """
     for family, names in FAMILIES.items():
         if name in names:
-            return importlib.import_module(".".join(filter(None, ("jaxrl.agents", family, name))))
+            return importlib.import_module(f"jaxrl.agents.{family}.{name}")
     raise unknown("agent", name, NAMES)
 
 
