@@ -10,7 +10,8 @@ whose plot was read takes G_t of the values as they are by then, changed by the 
 differ most where λ is small.
 """
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,9 +43,9 @@ def errors(n: int, alphas: np.ndarray, runs: int) -> np.ndarray:
     agent = n_step_sarsa.make(env, n_step_sarsa.Config(n=n, steps_per_iteration=1))
 
     def one(key: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
-        hp = n_step_sarsa.Hyperparams(gamma=1.0, total_steps=1.0)._replace(learning_rate=alpha)
+        hp = replace(n_step_sarsa.Hyperparams(gamma=1.0, total_steps=1.0), learning_rate=alpha)
 
-        def step(state: n_step_sarsa.State, _: None) -> tuple[n_step_sarsa.State, tuple[jax.Array, jax.Array]]:
+        def step(state: Any, _: None) -> tuple[Any, tuple[jax.Array, jax.Array]]:
             state, metrics = agent.step(state)
             error = jnp.sqrt(jnp.mean((state.learner.q[1:20, 0] - TRUE) ** 2))
             return state, (error, metrics.episodes.count)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from envs.base import Env, Game
 from envs.errors import InputError
 from envs.spaces import Discrete, Space
 from jaxrl import exploration
@@ -62,6 +63,17 @@ def shape(agent: str, observation_space: Space, action_space: Space) -> tuple[in
     if not isinstance(observation_space, Discrete):
         raise InputError(f"{agent} needs a Discrete observation space; the environment has {observation_space}.")
     return observation_space.n, require_discrete(agent, action_space).n
+
+
+def shape_alone(agent: str, env: Env) -> tuple[int, int]:
+    """As `shape`, for the loops of this family, which know one player.
+
+    Raises:
+        InputError: spaces that are not Discrete, or several players.
+    """
+    if isinstance(env, Game):
+        raise InputError(f"{agent} plays alone: {type(env).__name__} has {env.num_players} players.")
+    return shape(agent, env.observation_space, env.action_space)
 
 
 def start(shape: tuple[int, ...], hp: Values) -> jax.Array:
