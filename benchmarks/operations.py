@@ -32,6 +32,7 @@ from benchmarks.cases import CPU
 from benchmarks.machine import machine
 from jaxrl import agents
 from jaxrl.placement import CPU_LANES
+from jaxrl.train import with_total_steps
 
 RESULTS = Path(__file__).parent / "results" / "operations.json"
 DEFAULT = (
@@ -202,9 +203,7 @@ def prepared(name: str) -> Prepared:
     module = agents.get(case.agent)
     env, params = envs.make(case.env, **case.env_options)
     agent = module.make(env, module.Config(**case.config))
-    hp = module.Hyperparams(**case.hp)
-    if hasattr(hp, "total_steps"):
-        hp = hp._replace(total_steps=float(case.env_steps))
+    hp = with_total_steps(module.Hyperparams(**case.hp), case.env_steps)
     iterations = max(1, 4_096 // agent.steps_per_iteration)
     lanes = min(case.num_seeds, CPU_LANES)
     single = lanes == 1

@@ -47,4 +47,4 @@ def run(quick: bool) -> Outcome:
         measured[key] = total[:, -1]
         lines.append(Line(label, np.arange(20, total.shape[1] + 1, 20), total[:, 19::20]))
     panel = Panel("Blocking maze", "step", "reward so far", lines, ["blocking-dyna", "blocking-dyna-plus"])
-    return Outcome(measured, [panel], {"runs": runs, "seed": 0, "hp": HP._asdict()})
+    return Outcome(measured, [panel], {"runs": runs, "seed": 0, "hp": HP})

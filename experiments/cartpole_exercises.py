@@ -60,7 +60,7 @@ def run(quick: bool) -> Outcome:
         settings[name] = {
             "steps": steps,
             "config": config,
-            "hp": hp._asdict(),
+            "hp": hp,
             "episodes": episodes.tolist(),
             "return at the end": returns[:, -1].tolist(),
         }

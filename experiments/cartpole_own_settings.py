@@ -43,6 +43,6 @@ def run(quick: bool) -> Outcome:
         returns = curves["evaluation_return"].transpose("seed", "env_step").values
         measured[f"cartpole-own-{name}"] = returns[:, -1]
         lines.append(Line(name, curves["env_step"].values, returns))
-        settings[name] = {"steps": steps, "config": config, "hp": hp._asdict()}
+        settings[name] = {"steps": steps, "config": config, "hp": hp}
     panel = Panel("CartPole-v1", "environment steps", "return of the greedy policy", lines, ["cartpole-own-c51"])
     return Outcome(measured, [panel], {"seeds": list(seeds), **settings})

@@ -36,6 +36,6 @@ def run(quick: bool) -> Outcome:
         returns = curves["evaluation_return"].transpose("seed", "env_step").values
         measured[f"cartpole-slow-{name}"] = returns[:, -1]
         lines.append(Line(name, curves["env_step"].values, returns))
-        settings[name] = {"config": config, "hp": hp._asdict()}
+        settings[name] = {"config": config, "hp": hp}
     panel = Panel("CartPole-v1", "environment steps", "return of the greedy policy", lines, ["cartpole-slow-noisy"])
     return Outcome(measured, [panel], {"seeds": list(seeds), "steps": STEPS, **settings})

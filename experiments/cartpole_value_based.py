@@ -49,7 +49,7 @@ def run(quick: bool) -> Outcome:
         returns = curves["evaluation_return"].transpose("seed", "env_step").values
         measured[f"cartpole-{name}"] = returns[:, -1]
         lines.append(Line(name, curves["env_step"].values, returns))
-        settings[name] = {"config": config, "hp": hp._asdict()}
+        settings[name] = {"config": config, "hp": hp}
     half = (len(lines) + 1) // 2
     axes = ("environment steps", "return of the greedy policy")
     panels = [Panel("scalar values", *axes, lines[:half], ["cartpole-dqn"])]

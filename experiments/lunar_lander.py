@@ -89,7 +89,7 @@ def run(quick: bool) -> Outcome:
         returns = fitted.results["evaluation_return"].transpose("seed", "env_step").values
         measured[f"lander-{name}"] = returns[:, -1]
         lines.setdefault(task, []).append(Line(name, fitted.results["env_step"].values, returns))
-        settings[name] = {"steps": steps, "config": config, "hp": hp._asdict(), "run_seconds": fitted.cost["run_s"]}
+        settings[name] = {"steps": steps, "config": config, "hp": hp, "run_seconds": fitted.cost["run_s"]}
     axes = ("environment steps", "return of the greedy policy")
     panels = [Panel(task, *axes, of_task, [f"lander-{of_task[0].label}"]) for task, of_task in lines.items()]
     return Outcome(measured, panels, {"seeds": list(seeds), **settings})

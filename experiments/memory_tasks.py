@@ -83,7 +83,7 @@ def run(quick: bool) -> Outcome:
             at_chance = task.by_training and label == "feed-forward"
             measured[f"memory-{key}-{label.lower()}"] = (training if at_chance else greedy)[:, -1]
             lines.append(Line(label, curves["env_step"].values, greedy))
-            settings[f"{key}, {label}"] = {"steps": steps, "config": agent.config, "hp": hp._asdict()}
+            settings[f"{key}, {label}"] = {"steps": steps, "config": agent.config, "hp": hp}
         references = [f"memory-{key}-gru", f"memory-{key}-feed-forward"]
         panels.append(Panel(task.title, "environment steps", "return of the greedy policy", lines, references))
     return Outcome(measured, panels, {"seeds": list(seeds), **settings})

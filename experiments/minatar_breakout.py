@@ -58,6 +58,6 @@ def run(quick: bool) -> Outcome:
             returns = fitted.results["evaluation_return"].transpose("seed", "env_step").values
             lines.append(Line(label, fitted.results["env_step"].values, returns))
             end = {"return at the end": returns[:, -1].round(2).tolist(), "run seconds": fitted.cost["run_s"]}
-            settings[label] = {"steps": budget, "config": config, "hp": hp._asdict(), **end}
+            settings[label] = {"steps": budget, "config": config, "hp": hp, **end}
         panels.append(Panel(title, "frames", "return of the greedy policy", lines))
     return Outcome({}, panels, {"seeds": list(seeds), **settings})

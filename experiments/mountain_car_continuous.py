@@ -48,6 +48,6 @@ def run(quick: bool) -> Outcome:
         returns = curves["evaluation_return"].transpose("seed", "env_step").values
         measured[f"G6-{name}"] = returns[:, -1]
         lines.append(Line(name.upper(), curves["env_step"].values, returns))
-        settings[name] = {"config": config, "hp": hp._asdict()}
+        settings[name] = {"config": config, "hp": hp}
     panel = Panel("MountainCarContinuous-v0", "environment steps", "return of the greedy policy", lines, ["G6-td3"])
     return Outcome(measured, [panel], {"seeds": list(seeds), "steps": STEPS, **settings})

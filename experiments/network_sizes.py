@@ -37,4 +37,4 @@ def run(quick: bool) -> Outcome:
         lines.append(Line(label, curves["env_step"].values, returns))
         ends[label] = {"returns": returns[:, -1].round(1).tolist(), "run_seconds": fitted.cost["run_s"]}
     panel = Panel("LunarLander-v3", "environment steps", "return of the greedy policy", lines)
-    return Outcome({}, [panel], {"seeds": list(seeds), "shared": SHARED, "hp": HP._asdict(), "at the end": ends})
+    return Outcome({}, [panel], {"seeds": list(seeds), "shared": SHARED, "hp": HP, "at the end": ends})

@@ -43,7 +43,7 @@ def run(quick: bool) -> Outcome:
         returns = curves["evaluation_return"].transpose("seed", "env_step").values
         measured[f"pendulum-{name}"] = returns[:, -1]
         (long if name == "ppo" else short).append(Line(name.upper(), curves["env_step"].values, returns))
-        settings[name] = {"steps": steps, "config": config, "hp": hp._asdict()}
+        settings[name] = {"steps": steps, "config": config, "hp": hp}
     axes = ("environment steps", "return of the greedy policy")
     panels = [Panel("off-policy", *axes, short, ["pendulum-ddpg"])]
     if long:

@@ -94,5 +94,5 @@ def run(quick: bool) -> Outcome:
         name = agent.name.upper()
         line = Line(name, curves["env_step"].values, returns)
         panels.append(Panel(f"{name}, {case.env}", "environment steps", "return of the greedy policy", [line], [key]))
-        settings[key] = {"steps": case.steps, **evaluations, "config": case.config, "hp": case.hp._asdict()}
+        settings[key] = {"steps": case.steps, **evaluations, "config": case.config, "hp": case.hp}
     return Outcome(measured, panels, {"seeds": list(seeds), **settings})
