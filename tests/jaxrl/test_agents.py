@@ -1,5 +1,6 @@
 """What every agent must do: learn the probes, treat truncation right, have independent lanes, resume bitwise."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -663,7 +664,7 @@ def test_running_normalisation(module, tmp_path):
 def test_make_train_is_init_run_and_evaluate():
     """The pure function of a whole run is its parts."""
     agent, params, hp = machinery("q_learning")
-    hp = hp._replace(total_steps=None)
+    hp = dataclasses.replace(hp, total_steps=None)
     steps = 4 * agent.steps_per_iteration + 1
     result = jax.jit(make_train(agent, steps, num_evals=2, eval_episodes=4))(jax.random.key(5), hp, params)
     plan = schedule(agent, steps, 2)
@@ -671,7 +672,7 @@ def test_make_train_is_init_run_and_evaluate():
     assert plan.unused == 1
     np.testing.assert_array_equal(plan.env_steps, [2 * agent.steps_per_iteration, 4 * agent.steps_per_iteration])
     assert result.state.hp.total_steps == steps
-    state = agent.init(jax.random.key(5), hp._replace(total_steps=float(steps)), params)
+    state = agent.init(jax.random.key(5), dataclasses.replace(hp, total_steps=float(steps)), params)
     state, _ = jax.jit(lambda state: jaxrl.run(agent, state, 4))(state)
     np.testing.assert_array_equal(state.learner.q, result.state.learner.q)
     score = jaxrl.evaluate(agent.env, params, agent.policy(state), jax.random.key(EVAL_SEED), 4)

@@ -10,11 +10,14 @@ import jaxrl
 from envs.errors import InputError
 from jaxrl import exploration
 from jaxrl.agents import bandit, dyna_q, monte_carlo, n_step_sarsa, q_learning, sarsa, sarsa_lambda
+from jaxrl.agents.tabular import tables
+from jaxrl.agents.tabular.chosen_ahead import Ahead
 from jaxrl.planners import dynamic_programming as dp
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 Q = jnp.array([[1.0, 2.0], [3.0, 5.0], [0.5, 0.25]])
-ALPHA = jnp.float32(0.5)
+NONE = jnp.int32(0)  # episodes
+START = Context(progress=jnp.float32(0.0))
 
 
 def transitions(obs, action, reward, next_obs, terminated=None, truncated=None, extras=()):
@@ -26,27 +29,55 @@ def transitions(obs, action, reward, next_obs, terminated=None, truncated=None, 
 
 
 def test_sarsa_takes_the_action_that_follows():
-    hp = sarsa.Hyperparams(gamma=0.9)
-    batch = transitions([0], [1], [1.0], [1], extras=jnp.array([[1.0, 0.0]]))
-    learner, _ = sarsa.update(sarsa.Config(), hp, sarsa.Learner(Q, ALPHA), batch)
+    hp = sarsa.Hyperparams(gamma=0.9, learning_rate=0.5)
+    before = sarsa.Learner(Q, NONE)
+    ahead = Ahead(jnp.array([0]), jnp.array([[0.25, 0.75]]))
+    batch = transitions([0], [1], [1.0], [1], extras=ahead)
+    learner, _ = sarsa.update(sarsa.Config(), hp, START, before, batch)
     np.testing.assert_allclose(learner.q, Q.at[0, 1].set(2 + 0.5 * (1 + 0.9 * 3 - 2)))
-    expected = batch._replace(extras=jnp.array([[0.25, 0.75]]))
-    learner, _ = sarsa.update(sarsa.Config(expected=True), hp, sarsa.Learner(Q, ALPHA), expected)
+    assert learner.episodes == 0
+    learner, _ = sarsa.update(sarsa.Config(expected=True), hp, START, before, batch)
     np.testing.assert_allclose(learner.q[0, 1], 2 + 0.5 * (1 + 0.9 * 4.5 - 2), rtol=1e-6)
     ending = batch._replace(terminated=jnp.array([True]))
-    learner, _ = sarsa.update(sarsa.Config(), hp, sarsa.Learner(Q, ALPHA), ending)
+    learner, _ = sarsa.update(sarsa.Config(), hp, START, before, ending)
     np.testing.assert_allclose(learner.q[0, 1], 2 + 0.5 * (1 - 2))
+    assert learner.episodes == 1
+
+
+def test_rates_of_the_moment():
+    """α falls linearly over the run; ε does over a part of it, or by a factor with every episode, down to its end."""
+    hp = tables.Hyperparams(
+        learning_rate=0.4, learning_rate_decay=0.5, epsilon_start=1.0, epsilon_end=0.2, epsilon_decay=0.5
+    )
+    for progress, rate, epsilon in ((0.0, 0.4, 1.0), (0.25, 0.35, 0.6), (0.5, 0.3, 0.2), (1.0, 0.2, 0.2)):
+        context = Context(progress=jnp.float32(progress))
+        np.testing.assert_allclose(tables.learning_rate(hp, context), rate, rtol=1e-6)
+        np.testing.assert_allclose(tables.epsilon(tables.Config(), hp, context, jnp.int32(9)), epsilon, rtol=1e-6)
+    per_episode = tables.Config(epsilon_schedule="per_episode")
+    for episodes, epsilon in ((0, 1.0), (1, 0.5), (2, 0.25), (3, 0.2)):
+        np.testing.assert_allclose(tables.epsilon(per_episode, hp, Context(), jnp.int32(episodes)), epsilon, rtol=1e-6)
+
+
+@pytest.mark.parametrize("module", [q_learning, sarsa, sarsa_lambda, n_step_sarsa, monte_carlo])
+def test_epsilon_falls_with_every_episode(module):
+    """As many halvings as episodes ended, whichever way: two steps long each, of two environments side by side."""
+    env, params = envs.make("GridWorld-4x4", max_steps=2)
+    sizes = {"rollout_length": 1} if module is monte_carlo else {"steps_per_iteration": 1}
+    agent = module.make(env, module.Config(num_envs=2, epsilon_schedule="per_episode", **sizes))
+    hp = module.Hyperparams(epsilon_start=1.0, epsilon_end=0.01, epsilon_decay=0.5, total_steps=1e3)
+    _, metrics = jax.jit(lambda key: jaxrl.run(agent, agent.init(key, hp, params), 5))(jax.random.key(0))
+    np.testing.assert_allclose(metrics.scalars["epsilon"], [1.0, 1.0, 0.25, 0.25, 0.0625])
 
 
 def test_double_q_learning_values_with_the_other_table():
     """The table that learns picks a' = its own best; the other one says what that is worth."""
     q = jnp.stack([Q, jnp.flip(Q, 1)])
-    hp = q_learning.Hyperparams(gamma=0.9)
+    hp = q_learning.Hyperparams(gamma=0.9, learning_rate=0.5)
     batch = transitions([0], [1], [1.0], [1])
     seen = set()
     for seed in range(8):
         learner, _ = q_learning.update(
-            q_learning.Config(double=True), hp, q_learning.Learner(q, ALPHA), batch, jax.random.key(seed)
+            q_learning.Config(double=True), hp, START, q_learning.Learner(q, NONE), batch, jax.random.key(seed)
         )
         changed = np.nonzero(np.asarray(learner.q != q))
         assert [len(x) for x in changed] == [1, 1, 1]
@@ -70,12 +101,17 @@ def test_double_q_learning_values_with_the_other_table():
 )  # fmt: skip
 def test_n_step_sarsa(config, terminated, truncated, want):
     """Three steps 0 → 2 → 1 → 2 with rewards 1, 2, 4; the actions chosen in the successors are 0, 0, 1."""
-    columns = ([0, 2, 1], [1, 0, 0], [1.0, 2.0, 4.0], [2, 1, 2], np.array(terminated, bool), np.array(truncated, bool))
-    batch = transitions(*(np.array(column)[:, None] for column in columns), extras=jnp.array([[0], [0], [1]]))
-    learner, _ = n_step_sarsa.update(
-        n_step_sarsa.Config(n=3, **config), n_step_sarsa.Hyperparams(gamma=0.9), n_step_sarsa.Learner(Q, ALPHA), batch
-    )
+    config = n_step_sarsa.Config(n=3, **config)
+    hp = n_step_sarsa.Hyperparams(gamma=0.9, learning_rate=0.5)
+    learner = n_step_sarsa.init_learner(config, Q.shape, hp)._replace(q=Q)
+    columns = [0, 2, 1], [1, 0, 0], [1.0, 2.0, 4.0], [2, 1, 2], np.array(terminated, bool), np.array(truncated, bool)
+    for t, following in enumerate([0, 0, 1]):
+        np.testing.assert_array_equal(learner.q, Q)  # until the window is full
+        ahead = Ahead(jnp.array([following]), jnp.full((1, 2), 0.5))
+        batch = transitions(*(np.array(column)[t, None] for column in columns), extras=ahead)
+        learner, _ = n_step_sarsa.update(config, hp, START, learner, batch)
     np.testing.assert_allclose(learner.q, Q.at[0, 1].set(2 + 0.5 * (want - 2)), rtol=1e-6)
+    assert learner.episodes == sum(terminated) + sum(truncated)
 
 
 @pytest.mark.parametrize("trace", ["accumulating", "replacing", "dutch"])
@@ -89,14 +125,13 @@ def test_sarsa_lambda_against_a_plain_loop(trace, off_policy):
     reward = rng.normal(size=(steps, lanes)).astype(np.float32)
     terminated, truncated = rng.random((2, steps, lanes)) < 0.2
     config = sarsa_lambda.Config(num_envs=lanes, trace=trace, off_policy=off_policy)
-    hp = sarsa_lambda.Hyperparams(gamma=gamma, trace_lambda=lam)
-    learner = sarsa_lambda.Learner(Q, jnp.zeros((lanes, 3, 2)), jnp.float32(alpha))
+    hp = sarsa_lambda.Hyperparams(gamma=gamma, trace_lambda=lam, learning_rate=alpha)
+    learner = sarsa_lambda.Learner(Q, jnp.zeros((lanes, 3, 2)), NONE)
     q, e = np.array(Q, float), np.zeros((lanes, 3, 2))
     for t in range(steps):
-        batch = transitions(
-            obs[t], action[t], reward[t], next_obs[t], terminated[t], truncated[t], jnp.array(following[t])
-        )
-        learner, _ = sarsa_lambda.update(config, hp, learner, batch)
+        ahead = Ahead(jnp.array(following[t]), jnp.full((lanes, 2), 0.5))
+        batch = transitions(obs[t], action[t], reward[t], next_obs[t], terminated[t], truncated[t], ahead)
+        learner, _ = sarsa_lambda.update(config, hp, START, learner, batch)
         change = np.zeros_like(q)
         for b in range(lanes):
             s, a, s2, a2 = obs[t, b], action[t, b], next_obs[t, b], following[t, b]
@@ -124,19 +159,20 @@ def test_monte_carlo_returns(first_visit):
     )
     config = monte_carlo.Config(first_visit=first_visit)
     hp = monte_carlo.Hyperparams(gamma=0.5)
-    before = monte_carlo.Learner(Q, jnp.zeros_like(Q).at[0, 1].set(2.0))
-    learner, _ = monte_carlo.update(config, hp, before, batch)
+    before = monte_carlo.Learner(Q, jnp.zeros_like(Q).at[0, 1].set(2.0), NONE)
+    learner, _ = monte_carlo.update(config, hp, START, before, batch)
     returns = [3.0, 10.0] if first_visit else [3.0, 4.0, 10.0]
     np.testing.assert_allclose(learner.q[0, 1], (2 * 2.0 + sum(returns)) / (2 + len(returns)), rtol=1e-6)
     np.testing.assert_allclose(learner.q[1, 0], 4.0)  # 2 + 0.5 · 4, its first return
     np.testing.assert_array_equal(learner.visits, [[0, 2 + len(returns)], [1, 0], [0, 0]])
+    assert learner.episodes == 2
 
 
 def test_monte_carlo_bootstraps_where_the_time_limit_cuts():
     batch = transitions([[0], [1]], [[1], [0]], [[1.0], [2.0]], [[1], [2]], None, [[True], [False]])
     config = monte_carlo.Config(sample_average=False)
     hp = monte_carlo.Hyperparams(gamma=0.5, learning_rate=1.0)
-    learner, _ = monte_carlo.update(config, hp, monte_carlo.Learner(Q, jnp.zeros_like(Q)), batch)
+    learner, _ = monte_carlo.update(config, hp, START, monte_carlo.Learner(Q, jnp.zeros_like(Q), NONE), batch)
     np.testing.assert_allclose(learner.q[0, 1], 1 + 0.5 * 5.0)  # the best of state 1, not the next step's reward
     np.testing.assert_allclose(learner.q[1, 0], 2 + 0.5 * 0.5)  # the end of the stretch
 
@@ -146,15 +182,13 @@ def test_monte_carlo_with_a_constant_step_size_cannot_overshoot():
     batch = transitions(*(np.full((100, 1), x) for x in (0, 1, 4.0, 2)), np.full((100, 1), True))
     config = monte_carlo.Config(sample_average=False)
     hp = monte_carlo.Hyperparams(learning_rate=0.5)
-    learner, _ = monte_carlo.update(config, hp, monte_carlo.Learner(Q, jnp.zeros_like(Q)), batch)
+    learner, _ = monte_carlo.update(config, hp, START, monte_carlo.Learner(Q, jnp.zeros_like(Q), NONE), batch)
     np.testing.assert_allclose(learner.q, Q.at[0, 1].set(4.0), rtol=1e-6)
 
 
 def empty_model(q):
     """A Dyna learner that knows nothing."""
-    zeros = jnp.zeros(q.shape, jnp.int32)
-    own = jnp.broadcast_to(jnp.arange(len(q))[:, None], q.shape)
-    return dyna_q.Learner(q, own, jnp.zeros_like(q), zeros > 0, zeros > 0, zeros, jnp.zeros_like(q), jnp.int32(0))
+    return dyna_q.init_learner(q.shape, dyna_q.Hyperparams())._replace(q=q)
 
 
 def test_dyna_plans_with_what_it_saw():
@@ -162,7 +196,9 @@ def test_dyna_plans_with_what_it_saw():
     hp = dyna_q.Hyperparams(learning_rate=0.5, gamma=0.9)
     batch = transitions([0], [1], [1.0], [2], [True])
     for count in (0, 1, 3):
-        learner, _ = dyna_q.update(dyna_q.Config(planning_steps=count), hp, empty_model(Q), batch, jax.random.key(0))
+        learner, _ = dyna_q.update(
+            dyna_q.Config(planning_steps=count), hp, Context(), empty_model(Q), batch, jax.random.key(0)
+        )
         np.testing.assert_allclose(learner.q, Q.at[0, 1].set(1 + (2 - 1) * 0.5 ** (count + 1)), rtol=1e-6)
     assert learner.seen.sum() == 1
     assert learner.next_obs[0, 1] == 2
@@ -173,7 +209,8 @@ def test_dyna_plus_pays_for_what_was_not_tried():
     hp = dyna_q.Hyperparams(learning_rate=1.0, gamma=0.0, bonus=0.1)
     config = dyna_q.Config(planning_steps=20, exploration_bonus=True)
     learner = empty_model(jnp.zeros_like(Q))._replace(steps=jnp.int32(8))
-    learner, _ = dyna_q.update(config, hp, learner, transitions([0], [1], [1.0], [2], [True]), jax.random.key(0))
+    batch = transitions([0], [1], [1.0], [2], [True])
+    learner, _ = dyna_q.update(config, hp, Context(), learner, batch, jax.random.key(0))
     np.testing.assert_allclose(learner.q[0], [0.1 * np.sqrt(9), 1.0], rtol=1e-6)
     assert (learner.q[1:] == 0).all()
 
@@ -186,7 +223,7 @@ def test_prioritised_sweeping_goes_backwards_from_the_surprise():
     def walk(config, learner, reward):
         for s in range(3):
             batch = transitions([s], [1], [reward if s == 2 else 0.0], [min(s + 1, 2)], [s == 2])
-            learner, _ = dyna_q.update(config, hp, learner, batch, jax.random.key(s))
+            learner, _ = dyna_q.update(config, hp, Context(), learner, batch, jax.random.key(s))
         return learner
 
     known = walk(dyna_q.Config(prioritized=True, planning_steps=0), empty_model(q), 0.0)
@@ -200,14 +237,16 @@ def test_prioritised_sweeping_goes_backwards_from_the_surprise():
 def test_bandit_updates():
     learner = bandit.Learner(Q, jnp.array([[1.0, 3.0], [0.0, 0.0], [0.0, 0.0]]), jnp.array([2.0, 0.0, 0.0]))
     batch = transitions([0], [1], [6.0], [0], [True])
-    average, _ = bandit.update(bandit.Config(), bandit.Hyperparams(), learner, batch)
-    np.testing.assert_allclose(average.q, Q.at[0, 1].set(2 + (6 - 2) / 4))
-    constant, _ = bandit.update(
-        bandit.Config(sample_average=False), bandit.Hyperparams(learning_rate=0.5), learner, batch
-    )
+
+    def updated(learning_rate=0.1, **config):
+        hp = bandit.Hyperparams(learning_rate=learning_rate)
+        return bandit.update(bandit.Config(**config), hp, Context(), learner, batch)[0]
+
+    np.testing.assert_allclose(updated().q, Q.at[0, 1].set(2 + (6 - 2) / 4))
+    constant = updated(0.5, sample_average=False)
     np.testing.assert_allclose(constant.q, Q.at[0, 1].set(4.0))
     # gradient: r̄ becomes 2 + 4/5 = 2.8; π = softmax(1, 2)
-    pushed, _ = bandit.update(bandit.Config(method="gradient"), bandit.Hyperparams(learning_rate=0.5), learner, batch)
+    pushed = updated(0.5, method="gradient")
     pi = 1 / (1 + np.exp(-1))
     np.testing.assert_allclose(pushed.mean_reward[0], 2.8, rtol=1e-6)
     np.testing.assert_allclose(pushed.q[0], [1 - 0.5 * 3.2 * (1 - pi), 2 + 0.5 * 3.2 * (1 - pi)], rtol=1e-6)
@@ -291,3 +330,5 @@ def test_impossible_sizes():
         n_step_sarsa.make(env, n_step_sarsa.Config(n=0))
     with pytest.raises(InputError, match="planning_steps=-1"):
         dyna_q.make(env, dyna_q.Config(planning_steps=-1))
+    with pytest.raises(InputError, match="monte_carlo has a table of Discrete observations"):
+        monte_carlo.make(env, monte_carlo.Config(normalize_obs=True))
