@@ -12,7 +12,7 @@ from jaxrl import losses, networks
 from jaxrl.agents import r2d2
 from jaxrl.replay import packing
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 HP = r2d2.Hyperparams(learning_rate=0.0, gamma=0.5, total_steps=1e4)
 
@@ -54,13 +54,16 @@ def test_loss_by_hand(options, flag, want):
         action=jnp.array([[0, 1, 0, 1]]),
         reward=jnp.array([[50.0, 1.0, 2.0, 4.0]]),
         next_obs=one_hot[:, 1:],
-        extras=jnp.zeros((1, 1)),
+        memory=jnp.zeros((1, 1)),
+        weight=jnp.array([0.5]),
         **flags,
     )
-    learner = r2d2.init_learner(TABLE, HP, jax.random.key(0))._replace(params=ONLINE, target_params=TARGET)
+    learner = r2d2.init_learner(TABLE, jax.random.key(0), HP)._replace(params=ONLINE, target_params=TARGET)
     config = r2d2.Config(**{"burn_in": 1, "n_step": 2, "rollout_length": 2} | options)
-    _, scalars = r2d2.update(config, TABLE, HP, learner, batch, jax.random.key(0))
-    np.testing.assert_allclose(scalars["loss"], np.mean(np.square(want)) / 2, rtol=1e-6)
+    _, told = r2d2.update(config, TABLE, HP, Context(), learner, batch, jax.random.key(0))
+    np.testing.assert_allclose(told.scalars["loss"], 0.5 * np.mean(np.square(want)) / 2, rtol=1e-6)
+    size = np.abs(want)
+    np.testing.assert_allclose(told.priority, [0.9 * size.max() + 0.1 * size.mean()], rtol=1e-6)
 
 
 def counted_steps(params, obs, memory, ended):
@@ -91,12 +94,12 @@ def test_a_cut_is_valued_with_the_memory_of_its_own_episode():
         terminated=jnp.zeros((1, 4), bool),
         truncated=jnp.array([[False, True, False, False]]),
         next_obs=one_hot[:, 1:],
-        extras=jnp.full((1, 1), 10.0),
+        memory=jnp.full((1, 1), 10.0),
     )
-    learner = r2d2.init_learner(COUNTER, HP, jax.random.key(0))._replace(params=ONLINE, target_params=TARGET)
+    learner = r2d2.init_learner(COUNTER, jax.random.key(0), HP)._replace(params=ONLINE, target_params=TARGET)
     config = r2d2.Config(burn_in=1, n_step=1, rollout_length=3, double=False)
-    _, scalars = r2d2.update(config, COUNTER, HP, learner, batch, jax.random.key(0))
-    np.testing.assert_allclose(scalars["loss"], np.mean(np.square([-2.5, 0.0, -0.5])) / 2, rtol=1e-6)
+    _, told = r2d2.update(config, COUNTER, HP, Context(), learner, batch, jax.random.key(0))
+    np.testing.assert_allclose(told.scalars["loss"], np.mean(np.square([-2.5, 0.0, -0.5])) / 2, rtol=1e-6)
 
 
 def test_unrolling_is_stepping():
@@ -126,22 +129,21 @@ def test_sequences_overlap_and_begin_with_the_memory_of_the_actor():
     agent = r2d2.make(env, config)
     assert agent.warmup_steps == 4 * (3 + 1 + 32 * 8)
     state = jax.jit(lambda key: agent.step(agent.init(key, HP, params))[0])(jax.random.key(0))
-    assert int(state.env_steps) == agent.warmup_steps + 32
     assert int(state.replay.filled) == 33 * 4
     one = jax.tree.map(lambda x: x[:0, 0], state.window)  # shapes of a step
     length = 8 + 3 + 1
     sequence = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape[1:]), x.dtype), one)
-    sequence = sequence._replace(extras=jax.ShapeDtypeStruct((6,), jnp.float32))
+    sequence = sequence._replace(extras=(), memory=jax.ShapeDtypeStruct((6,), jnp.float32))
     stored = packing.unpack(packing.layout_of(sequence), state.replay.rows)
     stored = jax.tree.map(lambda x: x[: 33 * 4].reshape(33, 4, *x.shape[1:]), stored)
     np.testing.assert_array_equal(stored.obs[:-1, :, 8:], stored.obs[1:, :, :4])
     net = r2d2.build(config, env.observation_space, 2)
-    flat = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, *x.shape[2:]), 0, 1)[:8], stored._replace(extras=()))
+    flat = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, *x.shape[2:]), 0, 1)[:8], stored._replace(memory=()))
     ended = flat.terminated | flat.truncated
-    start = stored.extras.reshape(-1, 6)
+    start = stored.memory.reshape(-1, 6)
     _, memories = jax.jit(net.unroll)(state.learner.target_params, flat.obs, start, ended)
     after = jnp.where(ended[-1][:, None], 0.0, memories[-1]).reshape(33, 4, 6)
-    np.testing.assert_allclose(after[:-1], stored.extras[1:], atol=1e-5)
+    np.testing.assert_allclose(after[:-1], stored.memory[1:], atol=1e-5)
     assert ended.any()
     assert np.abs(after).max() > 0.01
 
@@ -156,6 +158,7 @@ def test_learns_what_needs_a_memory(remedies, optimised):
         burn_in=3 if remedies else 0,
         stored_memory=remedies,
         double=remedies,
+        prioritized=remedies,
         value_rescaling=remedies,
         n_step=1,  # the second action is random, and longer returns are of the policy that acts
         warmup_steps=480,
@@ -187,6 +190,7 @@ def test_bad_input():
         ({"burn_in": -1}, "burn_in=-1"),
         ({"n_step": 0}, "n_step=0"),
         ({"replay_capacity": 30}, "replay_capacity=30 must be at least 100"),
+        ({"hindsight": 1}, "hindsight=1 must be 0"),
     ]:
         with pytest.raises(InputError, match=message):
             r2d2.make(env, r2d2.Config(**options))
