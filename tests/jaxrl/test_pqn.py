@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from envs.errors import InputError
 from jaxrl import networks
 from jaxrl.agents import pqn
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 HP = pqn.Hyperparams(learning_rate=0.0, gamma=0.5, q_lambda=0.5, total_steps=1e4)
 TABLE = networks.Network(lambda key: jnp.zeros((4, 2)), lambda params, obs: obs @ params)
@@ -37,8 +39,12 @@ def test_targets_by_hand(terminated, truncated, target):
     batch = Transition(one_hot[:3], jnp.array([[0], [1], [1]]), rewards, *flags, one_hot[1:], ())
     learner = pqn.Learner(VALUES, pqn.optimizer(HP).init(VALUES))
     config = pqn.Config(num_epochs=1, num_minibatches=1)
-    _, scalars = pqn.update(config, TABLE, HP, learner, batch, jax.random.key(0))
-    np.testing.assert_allclose(scalars["loss"], 0.5 * np.mean((np.array(target) - [0, 2, 4]) ** 2), rtol=1e-6)
+    squares = (np.array(target) - [0, 2, 4]) ** 2
+    for weight, want in [((), squares.mean()), (jnp.array([[0.0], [1.0], [3.0]]), squares @ [0.0, 0.25, 0.75])]:
+        told = pqn.update(
+            config, TABLE, HP, Context(progress=0.0), learner, batch._replace(weight=weight), jax.random.key(0)
+        )[1]
+        np.testing.assert_allclose(told.scalars["loss"], 0.5 * want, rtol=1e-6)
 
 
 def test_every_sample_is_used_once_an_epoch():
@@ -47,11 +53,12 @@ def test_every_sample_is_used_once_an_epoch():
     no = jnp.zeros((3, 4), bool)
     batch = Transition(obs, jnp.ones((3, 4), int), obs[..., 0], no, no, obs[::-1], ())
     learner = pqn.Learner(VALUES, pqn.optimizer(HP).init(VALUES))
-    losses = [
-        pqn.update(pqn.Config(num_epochs=2, num_minibatches=n), TABLE, HP, learner, batch, jax.random.key(n))[1]["loss"]
-        for n in (1, 6)
-    ]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+    def loss(num_minibatches):
+        config, key = pqn.Config(num_epochs=2, num_minibatches=num_minibatches), jax.random.key(num_minibatches)
+        return pqn.update(config, TABLE, HP, Context(progress=0.0), learner, batch, key)[1].scalars["loss"]
+
+    np.testing.assert_allclose(loss(1), loss(6), rtol=1e-5)
 
 
 def test_the_network_normalises_before_its_activations():
@@ -73,10 +80,12 @@ def test_the_step_size_is_annealed():
     """The last iteration of a run at the end of its schedule moves nothing."""
     env, params = envs.make("CartPole-v1")
     agent = pqn.make(env, pqn.Config(num_envs=4, rollout_length=4, num_minibatches=1, hidden=(8,)))
-    state = jax.jit(agent.init)(jax.random.key(0), HP._replace(learning_rate=1e-2, total_steps=100.0), params)
+    state = jax.jit(agent.init)(
+        jax.random.key(0), dataclasses.replace(HP, learning_rate=1e-2, total_steps=100.0), params
+    )
     moved = [
         optax.tree.norm(optax.tree.sub(jax.jit(agent.step)(s)[0].learner.params, s.learner.params))
-        for s in (state, state._replace(env_steps=jnp.int32(100)))
+        for s in (state, state._replace(iteration=jnp.int32(7)))
     ]
     assert moved[0] > 0
     assert moved[1] == 0

@@ -12,32 +12,32 @@ Deviations from the authors' code: s_{t+1} is the true successor also where an e
 for terminal); the targets are computed from the parameters that acted, in one pass after the rollout.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
-from envs import episode, threefry
 from envs.base import Env
-from envs.errors import InputError
 from envs.spaces import Space
 from jaxrl import exploration, losses, minibatches, networks, returns
 from jaxrl.actions import require_discrete
+from jaxrl.agents.value_based import action_values
 from jaxrl.distributions import at_index
-from jaxrl.rollout import rollout
-from jaxrl.types import Agent, Metrics, Policy, Transition
+from jaxrl.loops import on_policy
+from jaxrl.networks import Network
+from jaxrl.types import Agent, Algorithm, Context, Diagnostics, Transition
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(on_policy.Config, action_values.Sizes):
     """What is static: a new value means a new compilation."""
 
     num_envs: int = 32
-    """Environments that one run steps in parallel."""
     rollout_length: int = 32
-    """Steps in each environment between updates."""
     num_epochs: int = 4
     """Passes over a rollout."""
     num_minibatches: int = 8
@@ -46,33 +46,19 @@ class Config:
     """Normalise before every activation."""
     anneal_learning_rate: bool = True
     """Let the learning rate fall linearly to 0 over hp.total_steps."""
-    torso: networks.Torso = "mlp"
-    """What stands between the observation and the values."""
-    hidden: tuple[int, ...] = (120, 84)
-    """Sizes of the dense layers."""
-    activation: networks.Activation = "relu"
-    """After every dense layer."""
 
 
-class Hyperparams(NamedTuple):
+@struct.dataclass
+class Hyperparams(on_policy.Hyperparams, exploration.EpsilonGreedy):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
     learning_rate: float = 1e-3
     """Step size of RAdam, at the start."""
-    gamma: float = 0.99
-    """Discount."""
     q_lambda: float = 0.9
     """λ of the returns: 0 one-step targets, 1 Monte Carlo."""
-    epsilon_start: float = 1.0
-    """Probability of a random action at the start."""
-    epsilon_end: float = 0.05
-    """Probability of a random action after the decay."""
     epsilon_fraction: float = 0.2
-    """Part of hp.total_steps over which ε falls linearly."""
     max_grad_norm: float = 10.0
     """The gradient is scaled down to this global norm."""
-    total_steps: float | None = None
-    """Environment steps that the schedules of ε and step size refer to; the length of the run unless given."""
 
 
 class Learner(NamedTuple):
@@ -82,18 +68,7 @@ class Learner(NamedTuple):
     opt_state: Any
 
 
-class State(NamedTuple):
-    """Everything in which two runs can differ."""
-
-    key: jax.Array
-    hp: Hyperparams
-    env_params: Any
-    learner: Learner
-    episode: episode.EpisodeState  # [num_envs]
-    env_steps: jax.Array  # i32[]
-
-
-def build(config: Config, observation_space: Space, num_actions: int) -> networks.Network:
+def build(config: Config, observation_space: Space, num_actions: int) -> Network:
     """Builds the network of action values: apply(params, obs [..., *obs]) -> f32[..., A]."""
     shape = (config.torso, config.hidden, config.activation)
     return networks.q_network(observation_space, num_actions, *shape, layer_norm=config.layer_norm)
@@ -104,21 +79,22 @@ def optimizer(hp: Hyperparams) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), optax.radam(hp.learning_rate))
 
 
-def init_learner(net: networks.Network, hp: Hyperparams, key: jax.Array) -> Learner:
+def init_learner(net: Network, key: jax.Array, hp: Hyperparams) -> Learner:
     """Draws the parameters."""
     params = net.init(key)
     return Learner(params, optimizer(hp).init(params))
 
 
 def update(
-    config: Config, net: networks.Network, hp: Hyperparams, learner: Learner, batch: Transition, key: jax.Array
-) -> tuple[Learner, dict[str, jax.Array]]:
+    config: Config, net: Network, hp: Hyperparams, context: Context, learner: Learner, batch: Transition, key: jax.Array
+) -> tuple[Learner, Diagnostics]:
     """Several epochs of minibatch gradient steps on one rollout.
 
     Args:
         config: static configuration.
         net: from `build`.
-        hp: hyper-parameters; `learning_rate` is used as it is.
+        hp: hyper-parameters.
+        context: how far the run is.
         learner: parameters and optimiser state.
         batch: [T, B, ...] a rollout.
         key: for the permutations.
@@ -126,14 +102,16 @@ def update(
     Returns:
         (learner, scalars averaged over all gradient steps).
     """
+    if config.anneal_learning_rate:
+        hp = replace(hp, learning_rate=exploration.anneal(hp.learning_rate, 0.0, context.progress))
     discount_t, lambda_t = returns.cuts(batch.terminated, batch.truncated, hp.gamma, hp.q_lambda)
     v_t = net.apply(learner.params, batch.next_obs).max(-1)
     target = returns.lambda_returns(batch.reward, discount_t, v_t, lambda_t)
-    samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (batch.obs, batch.action, target))
+    samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (batch.obs, batch.action, target, batch.weight))
 
-    def loss(params: Any, obs: Any, action: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def loss(params: Any, obs: Any, action: jax.Array, target: jax.Array, weight: Any) -> tuple[jax.Array, jax.Array]:
         q = net.apply(params, obs)
-        return losses.squared(target - at_index(q, action)).mean(), q.mean()
+        return losses.mean(losses.squared(target - at_index(q, action)), weight), losses.mean(q.mean(-1), weight)
 
     def gradient_step(learner: Learner, rows: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
         minibatch = minibatches.take(samples, rows)
@@ -147,7 +125,18 @@ def update(
         return jax.lax.scan(gradient_step, learner, order)
 
     learner, scalars = jax.lax.scan(epoch, learner, jax.random.split(key, config.num_epochs))
-    return learner, jax.tree.map(jnp.mean, scalars)
+    return learner, Diagnostics(jax.tree.map(jnp.mean, scalars))
+
+
+def algorithm(config: Config, observation_space: Space, action_space: Space) -> Algorithm:
+    """PQN for a pair of spaces.
+
+    Raises:
+        InputError: an action space that is not Discrete.
+    """
+    net = build(config, observation_space, require_discrete("pqn", action_space).n)
+    learner = action_values.epsilon_greedy_algorithm(config, net, update, lambda hp, q: q)
+    return learner._replace(init=partial(init_learner, net))
 
 
 def make(env: Env, config: Config = Config()) -> Agent:
@@ -156,53 +145,5 @@ def make(env: Env, config: Config = Config()) -> Agent:
     Raises:
         InputError: another action space, or a rollout that does not split into minibatches.
     """
-    num_actions = require_discrete("pqn", env.action_space).n
-    steps_per_iteration = config.num_envs * config.rollout_length
-    if config.num_minibatches < 1 or steps_per_iteration % config.num_minibatches:
-        raise InputError(
-            f"num_minibatches={config.num_minibatches} does not divide num_envs · rollout_length = "
-            f"{config.num_envs} · {config.rollout_length} = {steps_per_iteration}."
-        )
-    net = build(config, env.observation_space, num_actions)
-
-    def policy(state: State) -> Policy:
-        def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-            del key
-            return jnp.argmax(net.apply(state.learner.params, obs), -1), memory, ()
-
-        return Policy(act)
-
-    def exploring_policy(state: State) -> Policy:
-        hp = state.hp
-        horizon = hp.epsilon_fraction * exploration.horizon(hp.total_steps)
-        epsilon = exploration.linear(hp.epsilon_start, hp.epsilon_end, horizon, state.env_steps)
-
-        def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-            return exploration.epsilon_greedy(key, net.apply(state.learner.params, obs), epsilon), memory, ()
-
-        return Policy(act)
-
-    def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
-        key, key_learner, key_episode = jax.random.split(key, 3)
-        return State(
-            key=key,
-            hp=hp,
-            env_params=env_params,
-            learner=init_learner(net, hp, key_learner),
-            episode=episode.reset(env, env_params, key_episode, config.num_envs),
-            env_steps=jnp.int32(0),
-        )
-
-    def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_update = threefry.spawn(state.key, 3)
-        policy, hp = exploring_policy(state), state.hp
-        out = rollout(env, state.env_params, policy, state.episode, (), key_rollout, config.rollout_length)
-        if config.anneal_learning_rate:
-            rate = exploration.linear(hp.learning_rate, 0.0, exploration.horizon(hp.total_steps), state.env_steps)
-            hp = hp._replace(learning_rate=rate)
-        learner, scalars = update(config, net, hp, state.learner, out.transitions, key_update)
-        env_steps = state.env_steps + steps_per_iteration
-        following = state._replace(key=key, learner=learner, episode=out.episode, env_steps=env_steps)
-        return following, Metrics(out.stats, scalars)
-
-    return Agent(init, step, policy, steps_per_iteration, 0, "pqn", env, config)
+    minibatches.require_split("num_minibatches", config.num_minibatches, config.num_envs, config.rollout_length)
+    return on_policy.make("pqn", env, algorithm(config, env.observation_space, env.action_space), config)
