@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from envs.errors import InputError
 from jaxrl import networks
 from jaxrl.agents import sac_discrete
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 STILL = sac_discrete.Hyperparams(
     policy_learning_rate=0.0,
@@ -30,7 +32,7 @@ def tables():
 
 def learner(hp=STILL):
     """π(·|s) = (½, ½) and π(·|s') = (¾, ¼)."""
-    init = sac_discrete.init_learner(tables(), hp, jax.random.key(0))
+    init = sac_discrete.init_learner(tables(), jax.random.key(0), hp)
     return init._replace(
         actor=jnp.array([[0.0, 0.0], [THREE, 0.0]]),
         critics=jnp.array([[[1.0, 3.0], [0.0, 0.0]], [[2.0, 2.5], [0.0, 0.0]]]),
@@ -50,8 +52,11 @@ def transition(terminated=False, truncated=False):
 )
 def test_losses_by_hand(terminated, truncated, target):
     config, batch = sac_discrete.Config(), transition(terminated, truncated)
-    after, scalars = sac_discrete.update(config, tables(), STILL, learner(), batch, jax.random.key(0))
-    np.testing.assert_allclose(scalars["critic_loss"], 0.5 * ((target - 3) ** 2 + (target - 2.5) ** 2), rtol=1e-4)
+    batch = batch._replace(weight=jnp.array([0.5]))
+    after, told = sac_discrete.update(config, tables(), STILL, Context(), learner(), batch, jax.random.key(0))
+    scalars = told.scalars
+    np.testing.assert_allclose(scalars["critic_loss"], 0.25 * ((target - 3) ** 2 + (target - 2.5) ** 2), rtol=1e-4)
+    np.testing.assert_allclose(told.priority, [(abs(target - 3) + abs(target - 2.5)) / 2], rtol=1e-5)
     # min Q(s) = (1, 2.5), mean 1.75; H = log 2
     np.testing.assert_allclose(scalars["actor_loss"], -(1.75 + 0.2 * np.log(2)), rtol=1e-5)
     np.testing.assert_allclose(scalars["entropy"], np.log(2), rtol=1e-6)
@@ -60,24 +65,28 @@ def test_losses_by_hand(terminated, truncated, target):
 
 def test_each_step_goes_the_right_way():
     """The policy leans to the better action; the temperature falls, as log 2 is more than half of log 2."""
-    hp = STILL._replace(policy_learning_rate=0.1, temperature_learning_rate=0.01, target_entropy=0.5)
-    after, _ = sac_discrete.update(sac_discrete.Config(), tables(), hp, learner(hp), transition(), jax.random.key(0))
+    hp = dataclasses.replace(STILL, policy_learning_rate=0.1, temperature_learning_rate=0.01, target_entropy=0.5)
+    after, _ = sac_discrete.update(
+        sac_discrete.Config(), tables(), hp, Context(), learner(hp), transition(), jax.random.key(0)
+    )
     np.testing.assert_allclose(after.actor[0], [-0.1, 0.1], rtol=1e-4)
     np.testing.assert_allclose(after.actor[1], [THREE, 0.0], rtol=1e-6)  # not in the batch
     np.testing.assert_allclose(after.log_alpha, np.log(0.2) - 0.01, rtol=1e-4)
-    more = hp._replace(target_entropy=1.1)
+    more = dataclasses.replace(hp, target_entropy=1.1)
     after, _ = sac_discrete.update(
-        sac_discrete.Config(), tables(), more, learner(more), transition(), jax.random.key(0)
+        sac_discrete.Config(), tables(), more, Context(), learner(more), transition(), jax.random.key(0)
     )
     np.testing.assert_allclose(after.log_alpha, np.log(0.2) + 0.01, rtol=1e-4)
 
 
 def test_policy_settles_at_the_softmax_of_values_over_temperature():
     """The fixed point of the policy's loss: π ∝ exp(Q/α)."""
-    hp = STILL._replace(policy_learning_rate=0.05, temperature=1.0)
+    hp = dataclasses.replace(STILL, policy_learning_rate=0.05, temperature=1.0)
 
     def step(learner, _):
-        return sac_discrete.update(sac_discrete.Config(), tables(), hp, learner, transition(), jax.random.key(0))
+        return sac_discrete.update(
+            sac_discrete.Config(), tables(), hp, Context(), learner, transition(), jax.random.key(0)
+        )
 
     after, _ = jax.jit(lambda start: jax.lax.scan(step, start, length=300))(learner(hp))
     np.testing.assert_allclose(jax.nn.softmax(after.actor[0]), jax.nn.softmax(jnp.array([1.0, 2.5])), atol=1e-3)
