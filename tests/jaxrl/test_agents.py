@@ -80,7 +80,7 @@ def dqn_values(agent, state, obs):
 
 def c51_values(agent, state, obs):
     net = c51.build(agent.config, agent.env.observation_space, 2)
-    return c51.action_values(state.hp, net.apply(state.learner.params, obs)).max(-1)
+    return c51.q_values(state.hp, net.apply(state.learner.params, obs)).max(-1)
 
 
 def qr_dqn_values(agent, state, obs):
@@ -95,12 +95,12 @@ def iqn_values(agent, state, obs):
 
 def rainbow_values(agent, state, obs):
     net = rainbow.build(agent.config, agent.env.observation_space, 2)
-    return rainbow.action_values(agent.config, state.hp, net.apply(state.learner.params, obs)).max(-1)
+    return rainbow.q_values(agent.config, state.hp, net.apply(state.learner.params, obs)).max(-1)
 
 
 def bootstrapped_dqn_values(agent, state, obs):
     net, learner = bootstrapped_dqn.build(agent.config, agent.env.observation_space, 2), state.learner
-    return bootstrapped_dqn.action_values(net, state.hp, learner.params, learner.prior, obs).mean(0).max(-1)
+    return bootstrapped_dqn.q_values(net, state.hp, learner.params, learner.prior, obs).mean(0).max(-1)
 
 
 def r2d2_values(agent, state, obs):
