@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from envs.errors import InputError
 from jaxrl import networks
 from jaxrl.agents import td3
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 STILL = td3.Hyperparams(learning_rate=0.0, gamma=0.9, target_rate=0.25, target_noise_std=0.0)
 
@@ -24,7 +26,7 @@ def simple_networks():
 
 
 def learner(hp=STILL):
-    init = td3.init_learner(simple_networks(), hp, jax.random.key(0))
+    init = td3.init_learner(simple_networks(), jax.random.key(0), hp)
     return init._replace(
         actor=jnp.array([0.4]),
         critics=jnp.array([[2.0, 1.0], [-9.0, 0.0]]),
@@ -49,38 +51,39 @@ def transitions(num=1, terminated=False, truncated=False):
 def test_losses_by_hand(terminated, truncated, errors):
     config = td3.Config(policy_delay=1)
     batch = transitions(1, terminated, truncated)
-    after, scalars = td3.update(config, simple_networks(), STILL, learner(), batch, jax.random.key(0))
-    np.testing.assert_allclose(scalars["critic_loss"], 0.5 * (errors[0] ** 2 + errors[1] ** 2), rtol=1e-5)
-    np.testing.assert_allclose(scalars["actor_loss"], -(2.0 * 0.4 + 1.0), rtol=1e-6)  # the first critic alone
+    after, told = td3.update(config, simple_networks(), STILL, Context(), learner(), batch, jax.random.key(0))
+    np.testing.assert_allclose(told.scalars["critic_loss"], 0.5 * (errors[0] ** 2 + errors[1] ** 2), rtol=1e-5)
+    np.testing.assert_allclose(told.scalars["actor_loss"], -(2.0 * 0.4 + 1.0), rtol=1e-6)  # the first critic alone
+    np.testing.assert_allclose(told.priority, [(abs(errors[0]) + abs(errors[1])) / 2], rtol=1e-5)
     np.testing.assert_allclose(after.target_critics, [[2.75, -0.5], [-1.5, 0.0]])
     np.testing.assert_allclose(after.target_actor, [0.7], rtol=1e-6)
 
 
 def test_smoothing_clips_the_noise_and_then_the_action():
     """Noise far beyond its bound ±0.5 makes of μ⁻ = 0.8 either 0.3 or 1: targets −1 + 0.9·(−1.1) or −1 + 0.9·1."""
-    hp = STILL._replace(target_noise_std=1e6)
+    hp = dataclasses.replace(STILL, target_noise_std=1e6)
     seen = set()
     for seed in range(12):
         batch = transitions()
         key = jax.random.key(seed)
-        _, scalars = td3.update(td3.Config(policy_delay=1), simple_networks(), hp, learner(), batch, key)
+        _, told = td3.update(td3.Config(policy_delay=1), simple_networks(), hp, Context(), learner(), batch, key)
         losses = {}
         for action in (0.3, 1.0):
             target = -1 + 0.9 * min(3 * action - 2, action)
             losses[action] = 0.5 * ((target - 1.4) ** 2 + (target + 1.8) ** 2)
-        action = min(losses, key=lambda a: abs(losses[a] - float(scalars["critic_loss"])))
-        np.testing.assert_allclose(scalars["critic_loss"], losses[action], rtol=1e-5)
+        action = min(losses, key=lambda a: abs(losses[a] - float(told.scalars["critic_loss"])))
+        np.testing.assert_allclose(told.scalars["critic_loss"], losses[action], rtol=1e-5)
         seen.add(action)
     assert seen == {0.3, 1.0}
 
 
 def test_a_round_is_two_steps_of_the_critics_and_one_of_the_policy():
     """The second step of the critics sees the second half of the batch; the policy sees the critics after both."""
-    hp = STILL._replace(learning_rate=0.1)
+    hp = dataclasses.replace(STILL, learning_rate=0.1)
     one, two = transitions(), transitions()._replace(reward=jnp.array([50.0]))
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), one, two)
     start = learner(hp)
-    after, _ = td3.update(td3.Config(), simple_networks(), hp, start, both, jax.random.key(0))
+    after, _ = td3.update(td3.Config(), simple_networks(), hp, Context(), start, both, jax.random.key(0))
     # Adam on the gradients of the two halves, by hand: the targets do not move in between.
     params, mean, square = np.array(start.critics, np.float64), 0.0, 0.0
     for i, reward in enumerate((-1.0, 50.0), start=1):
@@ -93,6 +96,16 @@ def test_a_round_is_two_steps_of_the_critics_and_one_of_the_policy():
     np.testing.assert_allclose(after.target_actor, [0.8 + 0.25 * (0.5 - 0.8)], rtol=1e-4)
     targets = np.asarray(start.target_critics)
     np.testing.assert_allclose(after.target_critics, targets + 0.25 * (params - targets), rtol=1e-4)
+
+
+def test_every_row_has_its_weight_and_its_priority():
+    """Rewards −1 and 50 in the two steps of a round: errors (−2.04, 1.16), then (48.96, 52.16), half of the latter."""
+    one, two = transitions(), transitions()._replace(reward=jnp.array([50.0]))
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), one, two)._replace(weight=jnp.array([1.0, 0.5]))
+    _, told = td3.update(td3.Config(), simple_networks(), STILL, Context(), learner(), both, jax.random.key(0))
+    loss = (0.5 * (2.04**2 + 1.16**2) + 0.5 * 0.5 * (48.96**2 + 52.16**2)) / 2
+    np.testing.assert_allclose(told.scalars["critic_loss"], loss, rtol=1e-5)
+    np.testing.assert_allclose(told.priority, [1.6, 50.56], rtol=1e-5)
 
 
 def test_sizes_that_do_not_fit():
