@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from envs.errors import InputError
 from jaxrl import networks
 from jaxrl.agents import ddpg
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 STILL = ddpg.Hyperparams(learning_rate=0.0, gamma=0.9, target_rate=0.25)
 
@@ -24,12 +26,12 @@ def simple_networks():
 
 
 def learner(hp=STILL):
-    init = ddpg.init_learner(simple_networks(), hp, jax.random.key(0))
+    init = ddpg.init_learner(simple_networks(), jax.random.key(0), hp)
     return init._replace(
         actor=jnp.array([0.4]),
-        critic=jnp.array([[2.0, 1.0]]),
+        critics=jnp.array([[2.0, 1.0]]),
         target_actor=jnp.array([-0.5]),
-        target_critic=jnp.array([[3.0, -1.0]]),
+        target_critics=jnp.array([[3.0, -1.0]]),
     )
 
 
@@ -44,24 +46,38 @@ def transition(terminated=False, truncated=False):
 )
 def test_losses_by_hand(terminated, truncated, error):
     batch = transition(terminated, truncated)
-    after, scalars = ddpg.update(ddpg.Config(), simple_networks(), STILL, learner(), batch, jax.random.key(0))
-    np.testing.assert_allclose(scalars["critic_loss"], 0.5 * error**2, rtol=1e-6)
-    np.testing.assert_allclose(scalars["actor_loss"], -(2.0 * 0.4 + 1.0), rtol=1e-6)
+    after, told = ddpg.update(ddpg.Config(), simple_networks(), STILL, Context(), learner(), batch, jax.random.key(0))
+    np.testing.assert_allclose(told.scalars["critic_loss"], 0.5 * error**2, rtol=1e-6)
+    np.testing.assert_allclose(told.scalars["actor_loss"], -(2.0 * 0.4 + 1.0), rtol=1e-6)
+    np.testing.assert_allclose(told.priority, [abs(error)], rtol=1e-6)
     # Nothing moved but the targets, a quarter of the way: 3 → 2.75, −1 → −0.5; −0.5 → −0.275.
-    np.testing.assert_allclose(after.target_critic, [[2.75, -0.5]])
+    np.testing.assert_allclose(after.target_critics, [[2.75, -0.5]])
     np.testing.assert_allclose(after.target_actor, [-0.275])
 
 
 def test_each_step_goes_the_right_way():
     """The value falls towards a target that is too low for it; the policy climbs the value."""
-    hp = STILL._replace(learning_rate=0.1)
-    after, _ = ddpg.update(ddpg.Config(), simple_networks(), hp, learner(hp), transition(), jax.random.key(0))
-    np.testing.assert_allclose(after.critic, [[1.9, 0.9]], rtol=1e-4)  # Adam's first step is the step size
+    hp = dataclasses.replace(STILL, learning_rate=0.1)
+    after, _ = ddpg.update(
+        ddpg.Config(), simple_networks(), hp, Context(), learner(hp), transition(), jax.random.key(0)
+    )
+    np.testing.assert_allclose(after.critics, [[1.9, 0.9]], rtol=1e-4)  # Adam's first step is the step size
     np.testing.assert_allclose(after.actor, [0.5], rtol=1e-4)
     # Down the new value's slope −0.3, not up the old one's 2.
-    steep = hp._replace(learning_rate=2.3)
-    after, _ = ddpg.update(ddpg.Config(), simple_networks(), steep, learner(steep), transition(), jax.random.key(0))
+    steep = dataclasses.replace(hp, learning_rate=2.3)
+    after, _ = ddpg.update(
+        ddpg.Config(), simple_networks(), steep, Context(), learner(steep), transition(), jax.random.key(0)
+    )
     np.testing.assert_allclose(after.actor, [0.4 - 2.3], rtol=1e-4)
+
+
+def test_every_row_has_its_weight_and_its_priority():
+    """Errors −5.55 of weight 1 and, at an end, −2.4 of weight ½."""
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), transition(), transition(terminated=True))
+    both = both._replace(weight=jnp.array([1.0, 0.5]))
+    _, told = ddpg.update(ddpg.Config(), simple_networks(), STILL, Context(), learner(), both, jax.random.key(0))
+    np.testing.assert_allclose(told.scalars["critic_loss"], 0.5 * (5.55**2 + 0.5 * 2.4**2) / 2, rtol=1e-6)
+    np.testing.assert_allclose(told.priority, [5.55, 2.4], rtol=1e-6)
 
 
 def test_discrete_actions_are_refused():
