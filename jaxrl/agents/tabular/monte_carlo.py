@@ -9,56 +9,40 @@ the stretch holds many episodes. First-visit counts a pair once for each episode
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
-from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
-from envs.spaces import Discrete
-from jaxrl import exploration, returns
-from jaxrl.actions import require_discrete
-from jaxrl.rollout import rollout
-from jaxrl.types import Agent, Metrics, Policy, Transition
+from envs.spaces import Space
+from jaxrl import losses, returns
+from jaxrl.agents.tabular import tables
+from jaxrl.loops import on_policy
+from jaxrl.types import Agent, Algorithm, Context, Diagnostics, Policy, Transition
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(tables.Config, on_policy.Config):
     """What is static: a new value means a new compilation."""
 
     num_envs: int = 1
-    """Environments stepped in parallel."""
     rollout_length: int = 100
-    """Steps in each environment between updates."""
     first_visit: bool = True
     """Learn from the first visit to a pair in an episode only, instead of from every one."""
     sample_average: bool = True
     """Mean of all returns so far, instead of steps of size hp.learning_rate."""
-    exploration: Literal["epsilon_greedy", "softmax"] = "epsilon_greedy"
-    """The policy that acts and is learnt about."""
 
 
-class Hyperparams(NamedTuple):
+@struct.dataclass
+class Hyperparams(tables.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
     learning_rate: float = 0.05
-    """α, without sample averages."""
-    gamma: float = 0.9
-    """Discount."""
-    epsilon_start: float = 0.1
-    """Probability of a random action at the start."""
-    epsilon_end: float = 0.1
-    """Probability of a random action after the decay."""
-    epsilon_fraction: float = 0.5
-    """Part of hp.total_steps over which ε falls linearly."""
-    temperature: float = 1.0
-    """Of the softmax policy, in units of value."""
-    initial_value: float = 0.0
-    """Q of pairs that were never met."""
-    total_steps: float | None = None
-    """Environment steps that the schedule of ε refers to; the length of the run unless given."""
+    """α at the start, without sample averages."""
 
 
 class Learner(NamedTuple):
@@ -66,27 +50,29 @@ class Learner(NamedTuple):
 
     q: jax.Array  # f32[S, A]
     visits: jax.Array  # f32[S, A] returns averaged so far
+    episodes: jax.Array  # i32[] finished
 
 
-class State(NamedTuple):
-    """Everything in which two runs can differ."""
-
-    key: jax.Array
-    hp: Hyperparams
-    env_params: Any
-    learner: Learner
-    episode: episode.EpisodeState  # [num_envs]
-    env_steps: jax.Array  # i32[]
+def init_learner(shape: tuple[int, int], key: jax.Array, hp: Hyperparams) -> Learner:
+    """The table at the start; the key is not used."""
+    del key
+    return Learner(tables.start(shape, hp), jnp.zeros(shape), jnp.int32(0))
 
 
 def update(
-    config: Config, hp: Hyperparams, learner: Learner, batch: Transition, key: jax.Array | None = None
-) -> tuple[Learner, dict[str, jax.Array]]:
+    config: Config,
+    hp: Hyperparams,
+    context: Context,
+    learner: Learner,
+    batch: Transition,
+    key: jax.Array | None = None,
+) -> tuple[Learner, Diagnostics]:
     """Learns from a stretch of successive transitions.
 
     Args:
         config: static configuration.
         hp: hyper-parameters.
+        context: how far the run is.
         learner: the table.
         batch: [T, B] transitions with integer obs and actions.
         key: not used; here so that every agent's update can be called alike.
@@ -95,10 +81,11 @@ def update(
         (learner, scalars).
     """
     del key
-    q, visits = learner
+    q, visits, episodes = learner
     discount_t, lambda_t = returns.cuts(batch.terminated, batch.truncated, hp.gamma, 1.0)
     target = returns.lambda_returns(batch.reward, discount_t, q[batch.next_obs].max(-1), lambda_t)
     counted = _first_visits(batch) if config.first_visit else jnp.ones_like(batch.reward)
+    counted = losses.weighted(counted, batch.weight)
     place = batch.obs, batch.action
     error = counted * (target - q[place])
     if config.sample_average:
@@ -108,8 +95,12 @@ def update(
         # As far as n steps of size α would go towards the mean of the n returns: added up they would overshoot.
         count = jnp.zeros_like(q).at[place].add(counted)
         mean = jnp.zeros_like(q).at[place].add(error) / jnp.maximum(count, 1.0)
-        q = q + (1.0 - (1.0 - hp.learning_rate) ** count) * mean
-    return Learner(q, visits), {"error": jnp.abs(error).sum() / counted.sum()}
+        q = q + (1.0 - (1.0 - tables.learning_rate(hp, context)) ** count) * mean
+    scalars = {
+        "error": jnp.abs(error).sum() / counted.sum(),
+        "epsilon": tables.epsilon(config, hp, context, episodes),
+    }
+    return Learner(q, visits, episodes + tables.finished(batch)), Diagnostics(scalars)
 
 
 def _first_visits(batch: Transition) -> jax.Array:
@@ -124,41 +115,33 @@ def _first_visits(batch: Transition) -> jax.Array:
     return 1.0 - again.any(1)
 
 
+def explore(config: Config, hp: Hyperparams, context: Context, learner: Learner) -> Policy:
+    """The policy that gathers experience and is learnt about."""
+    return tables.exploring(config, hp, tables.epsilon(config, hp, context, learner.episodes), learner.q)
+
+
+def algorithm(config: Config, observation_space: Space, action_space: Space) -> Algorithm:
+    """Monte Carlo control for a pair of spaces.
+
+    Raises:
+        InputError: spaces that are not Discrete.
+    """
+    return Algorithm(
+        init=partial(init_learner, tables.shape("monte_carlo", observation_space, action_space)),
+        update=partial(update, config),
+        explore=partial(explore, config),
+        greedy=lambda hp, context, learner: tables.greedy(learner.q),
+        init_draws=False,
+        update_draws=False,
+    )
+
+
 def make(env: Env, config: Config = Config()) -> Agent:
     """Binds Monte Carlo control to an environment with Discrete observations and actions.
 
     Raises:
-        InputError: other spaces.
+        InputError: other spaces, or observations that are to be normalised.
     """
-    if not isinstance(env.observation_space, Discrete):
-        raise InputError(f"monte_carlo needs a Discrete observation space; it is {env.observation_space}.")
-    num_states = env.observation_space.n
-    num_actions = require_discrete("monte_carlo", env.action_space).n
-
-    def policy(state: State) -> Policy:
-        return Policy(lambda key, obs, memory: (jnp.argmax(state.learner.q[obs], -1), memory, ()))
-
-    def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
-        key, key_episode = jax.random.split(key)
-        q = jnp.full((num_states, num_actions), hp.initial_value, jnp.float32)
-        running = episode.reset(env, env_params, key_episode, config.num_envs)
-        return State(key, hp, env_params, Learner(q, jnp.zeros_like(q)), running, jnp.int32(0))
-
-    def step(state: State) -> tuple[State, Metrics]:
-        hp, q = state.hp, state.learner.q
-        horizon = hp.epsilon_fraction * exploration.horizon(hp.total_steps)
-        epsilon = exploration.linear(hp.epsilon_start, hp.epsilon_end, horizon, state.env_steps)
-
-        def act(key: jax.Array, obs: jax.Array, memory: Any) -> tuple[Any, Any, Any]:
-            if config.exploration == "softmax":
-                return exploration.softmax(key, q[obs], hp.temperature), memory, ()
-            return exploration.epsilon_greedy(key, q[obs], epsilon, random_ties=True), memory, ()
-
-        key, key_rollout = threefry.spawn(state.key)
-        out = rollout(env, state.env_params, Policy(act), state.episode, (), key_rollout, config.rollout_length)
-        learner, scalars = update(config, hp, state.learner, out.transitions)
-        env_steps = state.env_steps + config.num_envs * config.rollout_length
-        following = state._replace(key=key, learner=learner, episode=out.episode, env_steps=env_steps)
-        return following, Metrics(out.stats, {**scalars, "epsilon": epsilon})
-
-    return Agent(init, step, policy, config.num_envs * config.rollout_length, 0, "monte_carlo", env, config)
+    if config.normalize_obs:
+        raise InputError("monte_carlo has a table of Discrete observations, which normalize_obs cannot change.")
+    return on_policy.make("monte_carlo", env, algorithm(config, env.observation_space, env.action_space), config)
