@@ -138,7 +138,7 @@ def memory_values(agent, state, obs):
 
 def ddpg_values(agent, state, obs):
     nets = ddpg.build(agent.config, agent.env.observation_space, agent.env.action_space)
-    return nets.critic.apply(state.learner.critic, obs, nets.actor.apply(state.learner.actor, obs))[0, ..., 0]
+    return nets.critics.apply(state.learner.critics, obs, nets.actor.apply(state.learner.actor, obs))[0, ..., 0]
 
 
 def td3_values(agent, state, obs):
@@ -172,7 +172,7 @@ def tqc_values(agent, state, obs):
 
 def d4pg_values(agent, state, obs):
     nets = d4pg.build(agent.config, agent.env.observation_space, agent.env.action_space)
-    logits = nets.critic.apply(state.learner.critic, obs, nets.actor.apply(state.learner.actor, obs))[0]
+    logits = nets.critics.apply(state.learner.critics, obs, nets.actor.apply(state.learner.actor, obs))[0]
     return jax.nn.softmax(logits) @ jnp.linspace(state.hp.v_min, state.hp.v_max, agent.config.num_atoms)
 
 
