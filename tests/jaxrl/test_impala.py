@@ -23,7 +23,7 @@ def test_actors_use_the_parameters_of_two_updates_ago():
         kl.append(float(metrics.scalars["lag_kl"]))
         for i in range(2):
             old = history[max(0, len(history) - 3 + i)]
-            jax.tree.map(lambda a, b, i=i: np.testing.assert_array_equal(a[i], b), state.earlier, old)
+            jax.tree.map(lambda a, b, i=i: np.testing.assert_array_equal(a[i], b), state.learner.earlier, old)
     assert kl[0] < 1e-9  # nothing has been learnt yet
     assert min(kl[1:]) > 1e-6
     with pytest.raises(InputError, match="lag=-1"):
