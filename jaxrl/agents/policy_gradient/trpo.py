@@ -15,30 +15,29 @@ authors' later code, which also damps F by 0.1); a step cut by the time limit is
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 from jax.flatten_util import ravel_pytree
 
-from envs import episode, threefry
 from envs.base import Env
-from envs.errors import InputError
-from envs.spaces import Box, Space
-from jaxrl import losses, minibatches, networks, normalize, policies, returns
-from jaxrl.rollout import rollout
-from jaxrl.types import Agent, Metrics, Policy, Transition
+from envs.spaces import Space
+from jaxrl import losses, minibatches, policies, returns
+from jaxrl.agents.policy_gradient import policy_and_value
+from jaxrl.loops import on_policy
+from jaxrl.types import Agent, Algorithm, Context, Diagnostics, Transition
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(on_policy.Config, policies.Config):
     """What is static: a new value means a new compilation."""
 
     num_envs: int = 8
-    """Environments that one run steps in parallel."""
     rollout_length: int = 256
-    """Steps in each environment between updates."""
     cg_iterations: int = 10
     """Steps of conjugate gradients."""
     line_search_steps: int = 10
@@ -47,27 +46,14 @@ class Config:
     """Passes of the critic over every rollout."""
     critic_minibatches: int = 16
     """Parts of a rollout, one gradient step of the critic each; must divide num_envs · rollout_length."""
-    torso: networks.Torso = "mlp"
-    """What stands between the observation and the heads."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Sizes of the dense layers."""
-    activation: networks.Activation = "tanh"
-    """After every dense layer."""
-    squash: policies.Squash = "clip"
-    """How a Gaussian action enters the Box: clipped to it, or through tanh."""
-    normalize_obs: bool = False
-    """Give observations mean 0 and standard deviation 1, by running statistics of the run."""
-    normalize_reward: bool = False
-    """Divide rewards by the running standard deviation of the discounted return."""
 
 
-class Hyperparams(NamedTuple):
+@struct.dataclass
+class Hyperparams(on_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
     max_kl: float = 0.01
     """δ, how far one update may move the policy, in nats."""
-    gamma: float = 0.99
-    """Discount."""
     gae_lambda: float = 0.95
     """λ of the advantage estimate."""
     damping: float = 0.1
@@ -83,18 +69,6 @@ class Learner(NamedTuple):
     critic_opt_state: Any
 
 
-class State(NamedTuple):
-    """Everything in which two runs can differ."""
-
-    key: jax.Array
-    hp: Hyperparams
-    env_params: Any
-    learner: Learner
-    episode: episode.EpisodeState  # [num_envs]
-    obs_moments: Any  # normalize.Moments, or () when observations are not normalised
-    return_scale: Any  # normalize.ReturnScale, or ()
-
-
 def build(config: Config, observation_space: Space, action_space: Space) -> policies.Networks:
     """Builds policy and value for a pair of spaces; see `policies.build` for what they may be."""
     shape = (config.torso, config.hidden, config.activation)
@@ -106,19 +80,20 @@ def optimizer(hp: Hyperparams) -> optax.GradientTransformation:
     return optax.adam(hp.critic_learning_rate)
 
 
-def init_learner(nets: policies.Networks, hp: Hyperparams, key: jax.Array) -> Learner:
+def init_learner(nets: policies.Networks, key: jax.Array, hp: Hyperparams) -> Learner:
     """Draws the parameters."""
     params = nets.init(key)
     return Learner(params, optimizer(hp).init(params["critic"]))
 
 
-def fisher_vector_product(policy: Callable[[Any], Any], params: Any, vector: Any) -> Any:
+def fisher_vector_product(policy: Callable[[Any], Any], params: Any, vector: Any, weight: Any = ()) -> Any:
     """F v = Jᵀ M J v, with J the Jacobian of the policy's outputs and M the Hessian of the KL in these outputs.
 
     Args:
         policy: params -> a batch of distributions (a pytree with a method `kl`); F is the mean over the batch.
         params: where F is taken.
         vector: v, with the structure of `params`.
+        weight: how much each of the batch counts, f32 or (); see `losses.mean`.
 
     Returns:
         F v, with the structure of `params`.
@@ -127,7 +102,7 @@ def fisher_vector_product(policy: Callable[[Any], Any], params: Any, vector: Any
     # J v as the transpose of the transpose: convolutions here have a reverse mode only (`networks.convolve`).
     _, forward = jax.vjp(lambda cotangent: transposed(cotangent)[0], jax.tree.map(jnp.zeros_like, outputs))
     (moved,) = forward(vector)
-    _, metric = jax.jvp(jax.grad(lambda other: outputs.kl(other).mean()), (outputs,), (moved,))
+    _, metric = jax.jvp(jax.grad(lambda other: losses.mean(outputs.kl(other), weight)), (outputs,), (moved,))
     return transposed(metric)[0]
 
 
@@ -162,28 +137,40 @@ def conjugate_gradient(
 
 
 def update(
-    config: Config, nets: policies.Networks, hp: Hyperparams, learner: Learner, batch: Transition, key: jax.Array
-) -> tuple[Learner, dict[str, jax.Array]]:
+    config: Config,
+    nets: policies.Networks,
+    hp: Hyperparams,
+    context: Context,
+    learner: Learner,
+    batch: Transition,
+    key: jax.Array,
+) -> tuple[Learner, Diagnostics]:
     """One natural step of the policy and several epochs of the critic on one rollout.
 
     Args:
         config: static configuration.
         nets: from `build`.
         hp: hyper-parameters.
+        context: not used.
         learner: parameters and optimiser state.
-        batch: [T, B, ...] from the policy of `learner`; extras hold "unit_action" as it was drawn.
+        batch: [T, B, ...] from the policy of `learner`; extras are `policies.Sampled`.
         key: for the permutations.
 
     Returns:
         (learner, scalars; those of the critic averaged over its gradient steps).
     """
+    del context
+
+    def mean(x: jax.Array) -> jax.Array:
+        return losses.mean(x, batch.weight)
+
     value = nets.value(learner.params, batch.obs)
     next_value = returns.successor_values(
         lambda obs: nets.value(learner.params, obs), value, batch.next_obs, batch.truncated
     )
     discount, lam = returns.cuts(batch.terminated, batch.truncated, hp.gamma, hp.gae_lambda)
     advantage, target = returns.gae(batch.reward, discount, value, next_value, lam)
-    advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    advantage = losses.standardized(advantage, batch.weight)
 
     critic, actor = learner.params["critic"], {k: v for k, v in learner.params.items() if k != "critic"}
     theta, unravel = ravel_pytree(actor)
@@ -192,25 +179,25 @@ def update(
         return nets.policy(unravel(theta), batch.obs)
 
     old = policy(theta)
-    old_log_prob = old.log_prob(batch.extras["unit_action"])
+    old_log_prob = old.log_prob(batch.extras.unit_action)
 
     def objective(theta: jax.Array) -> tuple[jax.Array, Any]:
         new = policy(theta)
-        ratio = jnp.exp(new.log_prob(batch.extras["unit_action"]) - old_log_prob)
-        return (ratio * advantage).mean(), new
+        ratio = jnp.exp(new.log_prob(batch.extras.unit_action) - old_log_prob)
+        return mean(ratio * advantage), new
 
     def product(vector: jax.Array) -> jax.Array:
-        return fisher_vector_product(policy, theta, vector) + hp.damping * vector
+        return fisher_vector_product(policy, theta, vector, batch.weight) + hp.damping * vector
 
     gradient, _ = jax.grad(objective, has_aux=True)(theta)
     direction, residual = conjugate_gradient(product, gradient, config.cg_iterations)
     curvature = direction @ product(direction)
     full_step = jnp.sqrt(2 * hp.max_kl / jnp.maximum(curvature, 1e-12)) * direction
-    before = advantage.mean()  # the objective where the ratio is 1
+    before = mean(advantage)  # the objective where the ratio is 1
 
     def try_length(best: tuple[jax.Array, ...], length: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
         value, new = objective(theta + length * full_step)
-        kl, gain = old.kl(new).mean(), value - before
+        kl, gain = mean(old.kl(new)), value - before
         take = (best[0] == 0) & (kl <= hp.max_kl) & (gain > 0)  # the first, so the longest, that will do
         return jax.tree.map(lambda now, so_far: jnp.where(take, now, so_far), (length, kl, gain), best), None
 
@@ -219,10 +206,10 @@ def update(
     (length, kl, gain), _ = jax.lax.scan(try_length, nothing, lengths)
     actor = unravel(theta + length * full_step)
 
-    samples = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), (batch.obs, target))
+    samples = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), (batch.obs, target, batch.weight))
 
-    def critic_loss(critic: Any, obs: Any, target: jax.Array) -> jax.Array:
-        return losses.squared(nets.value({"critic": critic}, obs) - target).mean()
+    def critic_loss(critic: Any, obs: Any, target: jax.Array, weight: Any) -> jax.Array:
+        return losses.mean(losses.squared(nets.value({"critic": critic}, obs) - target), weight)
 
     def critic_step(carry: tuple[Any, Any], rows: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
         critic, opt_state = carry
@@ -242,10 +229,20 @@ def update(
         "step_length": length,
         "cg_residual": residual / jnp.maximum(gradient @ gradient, 1e-12),
         "value_loss": value_loss.mean(),
-        "entropy": old.entropy().mean(),
+        "entropy": mean(old.entropy()),
         "grad_norm": jnp.linalg.norm(gradient),
     }
-    return Learner(actor | {"critic": critic}, opt_state), scalars
+    return Learner(actor | {"critic": critic}, opt_state), Diagnostics(scalars)
+
+
+def algorithm(config: Config, observation_space: Space, action_space: Space) -> Algorithm:
+    """TRPO for a pair of spaces.
+
+    Raises:
+        InputError: spaces that TRPO cannot handle.
+    """
+    nets = build(config, observation_space, action_space)
+    return policy_and_value.algorithm(nets, partial(init_learner, nets), partial(update, config, nets))
 
 
 def make(env: Env, config: Config = Config()) -> Agent:
@@ -254,53 +251,5 @@ def make(env: Env, config: Config = Config()) -> Agent:
     Raises:
         InputError: spaces that TRPO cannot handle or normalise, or a rollout that does not split into minibatches.
     """
-    steps_per_iteration = config.num_envs * config.rollout_length
-    if config.critic_minibatches < 1 or steps_per_iteration % config.critic_minibatches:
-        raise InputError(
-            f"critic_minibatches={config.critic_minibatches} does not divide num_envs · rollout_length = "
-            f"{config.num_envs} · {config.rollout_length} = {steps_per_iteration}."
-        )
-    observation_space = env.observation_space
-    box = observation_space if isinstance(observation_space, Box) else None
-    if config.normalize_obs and box is None:
-        raise InputError(f"normalize_obs needs Box observations; the environment has {observation_space}.")
-    nets = build(config, observation_space, env.action_space)
-
-    def normalized(state: State, obs: Any) -> Any:
-        return normalize.normalize(state.obs_moments, obs) if config.normalize_obs else obs
-
-    def policy(state: State) -> Policy:
-        return policies.greedy(nets, state.learner.params, lambda obs: normalized(state, obs))
-
-    def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
-        key, key_learner, key_episode = jax.random.split(key, 3)
-        return State(
-            key=key,
-            hp=hp,
-            env_params=env_params,
-            learner=init_learner(nets, hp, key_learner),
-            episode=episode.reset(env, env_params, key_episode, config.num_envs),
-            obs_moments=normalize.init(jnp.zeros(box.shape)) if box and config.normalize_obs else (),
-            return_scale=normalize.init_return_scale(config.num_envs) if config.normalize_reward else (),
-        )
-
-    def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_update = threefry.spawn(state.key, 3)
-        acting = policies.old_sampling(nets, state.learner.params, lambda obs: normalized(state, obs))
-        out = rollout(env, state.env_params, acting, state.episode, (), key_rollout, config.rollout_length)
-        batch, obs_moments, return_scale, hp = out.transitions, state.obs_moments, state.return_scale, state.hp
-        if config.normalize_obs:
-            # The update sees what the policy saw; the statistics move afterwards.
-            obs_moments = normalize.update(obs_moments, batch.obs)
-            batch = batch._replace(obs=normalized(state, batch.obs), next_obs=normalized(state, batch.next_obs))
-        if config.normalize_reward:
-            ended = batch.terminated | batch.truncated
-            return_scale, reward = normalize.scale_rewards(return_scale, batch.reward, ended, hp.gamma)
-            batch = batch._replace(reward=reward)
-        learner, scalars = update(config, nets, hp, state.learner, batch, key_update)
-        following = state._replace(
-            key=key, learner=learner, episode=out.episode, obs_moments=obs_moments, return_scale=return_scale
-        )
-        return following, Metrics(out.stats, scalars)
-
-    return Agent(init, step, policy, steps_per_iteration, 0, "trpo", env, config)
+    minibatches.require_split("critic_minibatches", config.critic_minibatches, config.num_envs, config.rollout_length)
+    return on_policy.make("trpo", env, algorithm(config, env.observation_space, env.action_space), config)
