@@ -1,4 +1,4 @@
-"""REINFORCE: which episodes count, the gradient by hand for every baseline, and learning without a learned value."""
+"""REINFORCE: the gradient by hand for every baseline, and learning without a learned value."""
 
 import jax
 import jax.numpy as jnp
@@ -10,41 +10,10 @@ import jaxrl
 from envs import probes
 from envs.errors import InputError
 from envs.spaces import Box, Discrete
+from jaxrl import policies
 from jaxrl.agents import reinforce
 from jaxrl.train import make_train
-from jaxrl.types import Transition
-
-
-def test_which_episodes_count():
-    """A limit of 3 steps in a rollout of 6: those that begin at 0 … 3."""
-    ended = np.zeros((6, 3), bool)
-    ended[[0, 2, 3, 5], 0] = True  # begin at 0, 1, 3, 4
-    ended[[2, 5], 1] = True  # 0, 3
-    ended[[1, 4], 2] = True  # 0, 2, 5
-    want = np.array([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0]], bool).T
-    np.testing.assert_array_equal(reinforce.surely_whole(jnp.asarray(ended), 3), want)
-
-
-def test_counting_does_not_prefer_short_episodes():
-    """Episodes of 1 or 9 steps with equal probability, a limit of 9, a rollout of 12: half of those that count are
-    long, though most of the steps and most of the endings say otherwise."""
-    rng = np.random.default_rng(0)
-    long = rng.random((13, 20_000)) < 0.5
-    ended = np.zeros((12, 20_000), bool)
-    began_counted = {True: 0, False: 0}
-    for b in range(20_000):
-        t, k = 0, 0
-        while t < 12:
-            length = 9 if long[k, b] else 1
-            if t + length <= 12:
-                ended[t + length - 1, b] = True
-            t, k = t + length, k + 1
-    counted = np.asarray(reinforce.surely_whole(jnp.asarray(ended), 9))
-    first = np.concatenate([np.ones((1, 20_000), bool), ended[:-1]])
-    for t, b in zip(*np.nonzero(first & counted), strict=True):
-        began_counted[bool(not ended[t, b])] += 1
-    share = began_counted[True] / sum(began_counted.values())
-    np.testing.assert_allclose(share, 0.5, atol=0.01)
+from jaxrl.types import Context, Transition
 
 
 @pytest.mark.parametrize("baseline", ["none", "mean", "value"])
@@ -58,16 +27,23 @@ def test_gradient_by_hand(baseline):
     counted = np.array([[1, 1], [1, 1], [0, 1], [0, 0]], bool)
     batch = Transition(
         *(obs, jnp.asarray(action), jnp.asarray(reward), jnp.asarray(terminated), jnp.asarray(truncated), next_obs),
-        {"unit_action": jnp.asarray(action), "counted": jnp.asarray(counted)},
+        policies.Sampled(jnp.asarray(action), jnp.nan),
     )
+    learned = baseline == "value"
+    if not learned:
+        batch = batch._replace(weight=jnp.asarray(counted, jnp.float32))
     config = reinforce.Config(baseline=baseline, hidden=(4,))
     hp = reinforce.Hyperparams(gamma=0.5, max_grad_norm=1e9)
     nets = reinforce.build(config, Box(-9, 9, (3,)), Discrete(2))
-    learner = reinforce.init_learner(nets, hp, jax.random.key(0))
-    _, scalars = jax.jit(lambda learner: reinforce.update(config, nets, hp, learner, batch))(learner)
+    learner, context = reinforce.init_learner(nets, jax.random.key(0), hp), Context(progress=jnp.float32(0))
+
+    @jax.jit
+    def update(learner):
+        return reinforce.update(config, nets, hp, context, learner, batch, jax.random.key(1))
+
+    _, (scalars, _) = update(learner)
 
     value, v = (np.asarray(nets.value(learner.params, x)) for x in (obs, next_obs))
-    learned = baseline == "value"
     target = np.zeros((4, 2))
     target[1, 0] = reward[1, 0]
     target[0, 0] = reward[0, 0] + 0.5 * target[1, 0]
@@ -84,6 +60,7 @@ def test_gradient_by_hand(baseline):
     np.testing.assert_allclose(scalars["policy_loss"], want, rtol=1e-4, atol=1e-6)
     critic = (0.5 * (value - target) ** 2).mean() if learned else 0.0
     np.testing.assert_allclose(scalars["value_loss"], critic, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(scalars["counted"], weight.mean())
 
 
 @pytest.mark.parametrize("baseline", ["none", "mean"])

@@ -20,77 +20,48 @@ option); the mean over steps stands in the loss, not over episodes; the batch me
 the step's own return too, which shrinks the gradient a little (by one part in the number of episodes).
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
-from envs import episode, threefry
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
-from jaxrl import exploration, losses, networks, policies, returns
-from jaxrl.rollout import rollout
-from jaxrl.types import Agent, Metrics, Policy, Transition
+from jaxrl import exploration, losses, policies, returns
+from jaxrl.agents.policy_gradient import policy_and_value
+from jaxrl.agents.policy_gradient.policy_and_value import Learner
+from jaxrl.loops import on_policy
+from jaxrl.types import Agent, Algorithm, Context, Diagnostics, Transition
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(on_policy.Config, policy_and_value.Config):
     """What is static: a new value means a new compilation."""
 
-    baseline: Literal["none", "mean", "value"] = "value"
-    """What is subtracted from the return: nothing, the batch's mean return, or a learned value of the state."""
     num_envs: int = 8
-    """Environments that one run steps in parallel."""
     rollout_length: int = 64
     """Steps in each environment between updates; without learned value at least the environment's time limit."""
-    torso: networks.Torso = "mlp"
-    """What stands between the observation and the heads."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Sizes of the dense layers."""
-    activation: networks.Activation = "tanh"
-    """After every dense layer."""
-    squash: policies.Squash = "clip"
-    """How a Gaussian action enters the Box: clipped to it, or through tanh."""
-    anneal_learning_rate: bool = True
-    """Let both learning rates fall linearly to 0 over hp.total_steps."""
+    baseline: Literal["none", "mean", "value"] = "value"
+    """What is subtracted from the return: nothing, the batch's mean return, or a learned value of the state."""
 
 
-class Hyperparams(NamedTuple):
+@struct.dataclass
+class Hyperparams(on_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
     learning_rate: float = 5e-3
     """Step size of the policy's Adam, at the start."""
     value_learning_rate: float = 1e-2
     """Step size of the value's Adam, at the start."""
-    gamma: float = 0.99
-    """Discount."""
     entropy_coef: float = 0.0
     """Weight of the entropy bonus."""
     max_grad_norm: float = 0.5
     """The gradients of policy and value are each scaled down to this norm."""
-    total_steps: float | None = None
-    """Environment steps over which the learning rates are annealed; the length of the run unless given."""
-
-
-class Learner(NamedTuple):
-    """What `update` changes."""
-
-    params: Any  # without learned value its "critic" stays as it is drawn
-    opt_state: Any
-
-
-class State(NamedTuple):
-    """Everything in which two runs can differ."""
-
-    key: jax.Array
-    hp: Hyperparams
-    env_params: Any
-    learner: Learner
-    episode: episode.EpisodeState  # [num_envs]
-    iteration: jax.Array  # i32[]
 
 
 def build(config: Config, observation_space: Space, action_space: Space) -> policies.Networks:
@@ -108,67 +79,53 @@ def optimizer(hp: Hyperparams) -> optax.GradientTransformation:
     return policies.two_optimizers(adam(hp.learning_rate), adam(hp.value_learning_rate))
 
 
-def init_learner(nets: policies.Networks, hp: Hyperparams, key: jax.Array) -> Learner:
-    """Draws the parameters."""
-    params = nets.init(key)
-    return Learner(params, optimizer(hp).init(params))
-
-
-def surely_whole(ended: jax.Array, max_steps: int) -> jax.Array:
-    """Which steps belong to episodes that began so early that any episode would have ended within the rollout.
-
-    Args:
-        ended: bool[T, B] terminated or truncated at that step; new episodes begin at t = 0.
-        max_steps: the most steps that an episode can have.
-
-    Returns:
-        bool[T, B].
-    """
-    steps = jnp.arange(ended.shape[0])[:, None]
-    first_of_episode = jnp.concatenate([jnp.ones_like(ended[:1]), ended[:-1]])
-    began = jax.lax.cummax(jnp.where(first_of_episode, steps, 0), axis=0)
-    return began <= ended.shape[0] - max_steps
+def init_learner(nets: policies.Networks, key: jax.Array, hp: Hyperparams) -> Learner:
+    """Draws the parameters; without learned value "critic" stays as it is drawn."""
+    return policy_and_value.init_learner(nets.init(key), optimizer(hp))
 
 
 def update(
     config: Config,
     nets: policies.Networks,
     hp: Hyperparams,
+    context: Context,
     learner: Learner,
     batch: Transition,
-    key: jax.Array | None = None,
-) -> tuple[Learner, dict[str, jax.Array]]:
+    key: jax.Array,
+) -> tuple[Learner, Diagnostics]:
     """One gradient step on one rollout.
 
     Args:
         config: static configuration.
         nets: from `build`.
-        hp: hyper-parameters; the learning rates are used as they are.
+        hp: hyper-parameters.
+        context: how far the run is.
         learner: parameters and optimiser state.
-        batch: [T, B, ...]; extras hold "unit_action" as the policy drew it and, without learned value, "counted"
-            bool[T, B], the steps of whole episodes (the others are left out).
+        batch: [T, B, ...]; extras are `policies.Sampled`; without learned value the weight is 0 where a step is not of
+            a whole episode.
         key: not used.
 
     Returns:
         (learner, scalars).
     """
     del key
+    if config.anneal_learning_rate:
+        left = exploration.anneal(1.0, 0.0, context.progress)
+        hp = replace(hp, learning_rate=hp.learning_rate * left, value_learning_rate=hp.value_learning_rate * left)
     if config.baseline == "value":
-        counted = jnp.ones_like(batch.reward)
         # With λ = 1 no other successor's value counts than those of the last and of the truncated steps.
         next_value = returns.successor_values(
             lambda obs: nets.value(learner.params, obs), jnp.zeros_like(batch.reward), batch.next_obs, batch.truncated
         )
         discount, lam = returns.cuts(batch.terminated, batch.truncated, hp.gamma, 1.0)
     else:
-        counted = batch.extras["counted"].astype(jnp.float32)
         next_value = jnp.zeros_like(batch.reward)
         # Beyond any ending there is nothing; what this makes of a cut episode is not counted.
         discount, lam = returns.cuts(batch.terminated | batch.truncated, batch.truncated, hp.gamma, 1.0)
     target = returns.lambda_returns(batch.reward, discount, next_value, lam)
 
     def mean(x: jax.Array) -> jax.Array:
-        return jnp.sum(x * counted) / jnp.maximum(counted.sum(), 1.0)
+        return losses.mean(x, batch.weight)
 
     def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         policy, value = nets.both(params, batch.obs)
@@ -176,23 +133,36 @@ def update(
         baseline = {"none": jnp.float32(0), "mean": mean(target), "value": value}[config.baseline]
         if config.baseline == "value":
             value_loss = mean(losses.squared(value - target))
-        policy_loss = mean(losses.policy_gradient(policy.log_prob(batch.extras["unit_action"]), target - baseline))
+        policy_loss = mean(losses.policy_gradient(policy.log_prob(batch.extras.unit_action), target - baseline))
         entropy = mean(policy.entropy())
         total = policy_loss + value_loss - hp.entropy_coef * entropy
         return total, {"loss": total, "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
 
     grads, scalars = jax.grad(loss, has_aux=True)(learner.params)
-    updates, opt_state = optimizer(hp).update(grads, learner.opt_state, learner.params)
-    scalars |= {"grad_norm": optax.tree.norm(grads), "counted": counted.mean()}
-    return Learner(optax.apply_updates(learner.params, updates), opt_state), scalars
+    counted = jnp.float32(1) if isinstance(batch.weight, tuple) else batch.weight.mean()
+    scalars |= {"grad_norm": optax.tree.norm(grads), "counted": counted}
+    return policy_and_value.descend(learner, grads, optimizer(hp)), Diagnostics(scalars)
+
+
+def algorithm(config: Config, observation_space: Space, action_space: Space) -> Algorithm:
+    """REINFORCE for a pair of spaces.
+
+    Raises:
+        InputError: spaces that REINFORCE cannot handle.
+    """
+    nets = build(config, observation_space, action_space)
+    learn = partial(update, config, nets)
+    # `update` draws nothing: the key beside that of the rollout is for new episodes and idle where there are none.
+    draws = config.baseline == "value"
+    return policy_and_value.algorithm(nets, partial(init_learner, nets), learn, update_draws=draws)
 
 
 def make(env: Env, config: Config = Config()) -> Agent:
     """Binds REINFORCE to an environment.
 
     Raises:
-        InputError: spaces that REINFORCE cannot handle; without learned value, an environment without time limit or a
-            rollout shorter than it.
+        InputError: spaces that REINFORCE cannot handle or normalise; without learned value, an environment without
+            time limit or a rollout shorter than it.
     """
     learned = config.baseline == "value"
     if not learned and (env.max_steps is None or config.rollout_length < env.max_steps):
@@ -200,34 +170,5 @@ def make(env: Env, config: Config = Config()) -> Agent:
             f"rollout_length={config.rollout_length} with baseline={config.baseline!r}: only whole episodes count, so "
             f"it must be at least the environment's time limit, which is {env.max_steps}; or take baseline='value'."
         )
-    steps_per_iteration = config.num_envs * config.rollout_length
-    nets = build(config, env.observation_space, env.action_space)
-
-    def policy(state: State) -> Policy:
-        return policies.greedy(nets, state.learner.params)
-
-    def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
-        key, key_learner, key_episode = jax.random.split(key, 3)
-        running = episode.reset(env, env_params, key_episode, config.num_envs)
-        return State(key, hp, env_params, init_learner(nets, hp, key_learner), running, jnp.int32(0))
-
-    def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_episode = threefry.spawn(state.key, 3)
-        running, hp = state.episode, state.hp
-        if not learned:
-            running = episode.reset(env, state.env_params, key_episode, config.num_envs)
-        acting = policies.old_sampling(nets, state.learner.params)
-        out = rollout(env, state.env_params, acting, running, (), key_rollout, config.rollout_length)
-        batch = out.transitions
-        if not learned and env.max_steps is not None:
-            counted = surely_whole(batch.terminated | batch.truncated, env.max_steps)
-            batch = batch._replace(extras=batch.extras | {"counted": counted})
-        if config.anneal_learning_rate:
-            taken = state.iteration * steps_per_iteration
-            left = exploration.linear(1.0, 0.0, exploration.horizon(hp.total_steps), taken)
-            hp = hp._replace(learning_rate=hp.learning_rate * left, value_learning_rate=hp.value_learning_rate * left)
-        learner, scalars = update(config, nets, hp, state.learner, batch)
-        following = state._replace(key=key, learner=learner, episode=out.episode, iteration=state.iteration + 1)
-        return following, Metrics(out.stats, scalars)
-
-    return Agent(init, step, policy, steps_per_iteration, 0, "reinforce", env, config)
+    learner = algorithm(config, env.observation_space, env.action_space)
+    return on_policy.make("reinforce", env, learner, config, whole_episodes=not learned)
