@@ -10,11 +10,12 @@ import pytest
 
 import envs
 from envs.errors import InputError
+from envs.spaces import Box
 from jaxrl import policies
 from jaxrl.agents import awr
 from jaxrl.distributions import Categorical
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 
 def simple_networks():
@@ -60,7 +61,7 @@ def test_update_against_numpy():
         "terminated": rng.random(shape) < 0.2,
         "truncated": rng.random(shape) < 0.2,
         "next_obs": rng.normal(size=(*shape, 1)).astype(np.float32),
-        "extras": {"unit_action": rng.integers(0, 2, shape).astype(np.int32)},
+        "extras": policies.Sampled(rng.integers(0, 2, shape).astype(np.int32), np.zeros(shape, np.float32)),
     }
     arrays["reward"][2] = 1e6
     rows = Transition(**arrays)
@@ -69,12 +70,18 @@ def test_update_against_numpy():
         gamma=0.9, td_lambda=0.7, temperature=0.5, max_weight=3.0, policy_learning_rate=0.1, critic_learning_rate=0.25
     )
     nets, key = simple_networks(), jax.random.key(3)
-    replay = awr.Replay(jax.tree.map(jnp.asarray, rows), jnp.int32(2))
+    steps = awr.Steps(rows.obs, rows.extras.unit_action, *rows[2:5], rows.next_obs)
+    before = awr.init_learner(config, nets, Box(-1, 1, (1,)), key, hp)
+    # The first rollout is there already, the second comes with the update; its place holds what would show as well.
+    replay = jax.tree.map(lambda x: jnp.asarray(x).at[1].set(x[2]), steps)
+    before = before._replace(replay=replay, gathered=jnp.int32(1))
     update = jax.jit(functools.partial(awr.update, config, nets))
-    after, scalars = update(hp, awr.init_learner(nets, hp, key), replay, key)
+    after, (scalars, _) = update(hp, Context(), before, jax.tree.map(lambda x: x[1], rows), key)
+    jax.tree.map(np.testing.assert_array_equal, after.replay, steps)
+    assert int(after.gathered) == 2
 
     drawn = [np.asarray(jax.random.randint(k, (1, 64), 0, 24))[0] for k in jax.random.split(key)]
-    seen, action = rows.obs.reshape(-1), rows.extras["unit_action"].reshape(-1)
+    seen, action = rows.obs.reshape(-1), rows.extras.unit_action.reshape(-1)
     target = numpy_returns(rows, 2.0, 0.9, 0.7).reshape(-1)
     error = 2.0 * seen[drawn[0]] - target[drawn[0]]
     np.testing.assert_allclose(scalars["value_loss"], 0.5 * np.square(error).mean(), rtol=1e-4)
@@ -99,7 +106,7 @@ def test_the_newest_rollouts_are_kept():
 
     def one(state, _):
         state, _ = agent.step(state)
-        return state, (state.replay, state.episode.obs)
+        return state, (state.learner, state.episode.obs)
 
     @jax.jit
     def three(key):
@@ -107,13 +114,25 @@ def test_the_newest_rollouts_are_kept():
 
     out = three(jax.random.key(0))
     (first, obs_1), (second, obs_2), (third, obs_3) = (jax.tree.map(lambda x, i=i: x[i], out) for i in range(3))
-    assert [int(replay.gathered) for replay in (first, second, third)] == [1, 2, 3]
-    assert not np.asarray(first.steps.next_obs[1]).any()
-    np.testing.assert_array_equal(second.steps.next_obs[0], first.steps.next_obs[0])
-    np.testing.assert_array_equal(third.steps.next_obs[1], second.steps.next_obs[1])
-    np.testing.assert_array_equal(second.steps.obs[1, 0], obs_1)
-    np.testing.assert_array_equal(third.steps.obs[0, 0], obs_2)
-    np.testing.assert_array_equal(third.steps.next_obs[0, -1], obs_3)  # no episode is so short that it ended here
+    assert [int(learner.gathered) for learner in (first, second, third)] == [1, 2, 3]
+    assert not np.asarray(first.replay.next_obs[1]).any()
+    np.testing.assert_array_equal(second.replay.next_obs[0], first.replay.next_obs[0])
+    np.testing.assert_array_equal(third.replay.next_obs[1], second.replay.next_obs[1])
+    np.testing.assert_array_equal(second.replay.obs[1, 0], obs_1)
+    np.testing.assert_array_equal(third.replay.obs[0, 0], obs_2)
+    np.testing.assert_array_equal(third.replay.next_obs[0, -1], obs_3)  # no episode is so short that it ended here
+
+
+def test_the_number_of_rollouts_does_not_wrap():
+    """Only the place of the next one counts once the ring of three is full."""
+    batch = Transition(*[jnp.zeros((1, 1))] * 6, policies.Sampled(jnp.zeros((1, 1)), jnp.zeros((1, 1))))
+    ring = awr.Steps(*[jnp.zeros((3, 1, 1))] * 6)
+    learner, seen = awr.Learner((), (), (), ring, jnp.int32(0)), []
+    for i in range(10):
+        learner = awr.add(learner, batch._replace(reward=jnp.full((1, 1), i)))
+        seen.append((int(learner.gathered), *map(int, learner.replay.reward[:, 0, 0])))
+    assert [row[0] for row in seen] == [1, 2, 3, 4, 5, 3, 4, 5, 3, 4]
+    assert seen[-1][1:] == (9, 7, 8)
 
 
 def test_a_replay_needs_room():

@@ -17,29 +17,30 @@ normalisation of A is that of the authors' code.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
-from envs import episode, threefry
-from envs.base import Env
+from envs import spaces
+from envs.base import Env, Game
 from envs.errors import InputError
 from envs.spaces import Space
-from jaxrl import losses, minibatches, networks, policies, returns
-from jaxrl.rollout import Rollout, rollout
-from jaxrl.types import Agent, Metrics, Policy, Transition
+from jaxrl import losses, minibatches, policies, returns
+from jaxrl.agents.policy_gradient import policy_and_value
+from jaxrl.loops import on_policy
+from jaxrl.types import Agent, Algorithm, Context, Diagnostics, Transition
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(on_policy.Config, policies.Config):
     """What is static: a new value means a new compilation."""
 
     num_envs: int = 8
-    """Environments that one run steps in parallel."""
     rollout_length: int = 64
-    """Steps in each environment between updates."""
     num_rollouts: int = 16
     """Rollouts that are kept."""
     critic_steps: int = 32
@@ -48,25 +49,16 @@ class Config:
     """Gradient steps of the policy per iteration."""
     batch_size: int = 128
     """Steps of experience per gradient step."""
-    torso: networks.Torso = "mlp"
-    """What stands between the observation and the heads."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Sizes of the dense layers."""
-    activation: networks.Activation = "tanh"
-    """After every dense layer."""
-    squash: policies.Squash = "clip"
-    """How a Gaussian action enters the Box: clipped to it, or through tanh."""
 
 
-class Hyperparams(NamedTuple):
+@struct.dataclass
+class Hyperparams(on_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
     policy_learning_rate: float = 3e-4
     """Step size of Adam for the policy."""
     critic_learning_rate: float = 1e-3
     """Step size of Adam for the value."""
-    gamma: float = 0.99
-    """Discount."""
     td_lambda: float = 0.95
     """λ of the returns."""
     temperature: float = 1.0
@@ -75,30 +67,25 @@ class Hyperparams(NamedTuple):
     """Weights are cut off here (w_max)."""
 
 
+class Steps(NamedTuple):
+    """What is kept of a rollout, [num_rollouts, T, B, ...]."""
+
+    obs: Any
+    action: jax.Array  # as it was drawn, before the map into the action space
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    next_obs: Any
+
+
 class Learner(NamedTuple):
     """What `update` changes."""
 
     params: Any
     policy_opt: Any
     critic_opt: Any
-
-
-class Replay(NamedTuple):
-    """The rollouts that are kept."""
-
-    steps: Transition  # [num_rollouts, T, B, ...]; extras hold "unit_action" as it was drawn
-    gathered: jax.Array  # i32[] rollouts so far; the next is written at gathered mod num_rollouts
-
-
-class State(NamedTuple):
-    """Everything in which two runs can differ."""
-
-    key: jax.Array
-    hp: Hyperparams
-    env_params: Any
-    learner: Learner
-    episode: episode.EpisodeState  # [num_envs]
-    replay: Replay
+    replay: Steps
+    gathered: jax.Array  # i32[] rollouts so far; of many more than num_rollouts only how many mod num_rollouts
 
 
 def build(config: Config, observation_space: Space, action_space: Space) -> policies.Networks:
@@ -107,13 +94,30 @@ def build(config: Config, observation_space: Space, action_space: Space) -> poli
     return policies.build("awr", observation_space, action_space, *shape, squash=config.squash)
 
 
-def init_learner(nets: policies.Networks, hp: Hyperparams, key: jax.Array) -> Learner:
+def empty(config: Config, nets: policies.Networks, observation_space: Space) -> Steps:
+    """A replay without rollouts, of zeros."""
+
+    def one_step(key: jax.Array) -> Steps:
+        obs = spaces.sample(observation_space, key)
+        if config.normalize_obs:
+            obs = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), obs)
+        action = nets.policy(nets.init(key), obs).sample_and_log_prob(key)[0]
+        return Steps(obs, action, jnp.float32(0), jnp.bool_(False), jnp.bool_(False), obs)
+
+    lead = (config.num_rollouts, config.rollout_length, config.num_envs)
+    one = jax.eval_shape(one_step, jax.random.key(0))
+    return jax.tree.map(lambda x: jnp.zeros((*lead, *x.shape), x.dtype), one)
+
+
+def init_learner(
+    config: Config, nets: policies.Networks, observation_space: Space, key: jax.Array, hp: Hyperparams
+) -> Learner:
     """Draws the parameters."""
     params = nets.init(key)
     actor, critic = split(params)
-    return Learner(
-        params, optax.adam(hp.policy_learning_rate).init(actor), optax.adam(hp.critic_learning_rate).init(critic)
-    )
+    policy_opt = optax.adam(hp.policy_learning_rate).init(actor)
+    critic_opt = optax.adam(hp.critic_learning_rate).init(critic)
+    return Learner(params, policy_opt, critic_opt, empty(config, nets, observation_space), jnp.int32(0))
 
 
 def split(params: Any) -> tuple[Any, Any]:
@@ -121,29 +125,49 @@ def split(params: Any) -> tuple[Any, Any]:
     return {name: part for name, part in params.items() if name != "critic"}, params["critic"]
 
 
+def add(learner: Learner, batch: Transition) -> Learner:
+    """Writes a rollout [T, B, ...] in the place of the oldest; its weights are not kept."""
+    num_rollouts = learner.replay.reward.shape[0]
+    new = Steps(batch.obs, batch.extras.unit_action, batch.reward, batch.terminated, batch.truncated, batch.next_obs)
+    slot = learner.gathered % num_rollouts
+    replay = jax.tree.map(lambda ring, steps: ring.at[slot].set(steps), learner.replay, new)
+    gathered = learner.gathered + 1
+    # Once the ring is full only the place counts: no run is so long that the number wraps.
+    gathered = jnp.where(gathered == 2 * num_rollouts, num_rollouts, gathered)
+    return learner._replace(replay=replay, gathered=gathered)
+
+
 def update(
-    config: Config, nets: policies.Networks, hp: Hyperparams, learner: Learner, batch: Replay, key: jax.Array
-) -> tuple[Learner, dict[str, jax.Array]]:
-    """Fits the value, then the policy, to what the replay holds.
+    config: Config,
+    nets: policies.Networks,
+    hp: Hyperparams,
+    context: Context,
+    learner: Learner,
+    batch: Transition,
+    key: jax.Array,
+) -> tuple[Learner, Diagnostics]:
+    """Keeps a rollout, and fits the value, then the policy, to what the replay holds.
 
     Args:
         config: static configuration.
         nets: from `build`.
         hp: hyper-parameters.
-        learner: parameters and optimiser states.
-        batch: the replay, with one rollout or more.
+        context: not used.
+        learner: parameters, optimiser states and replay.
+        batch: [T, B, ...]; extras are `policies.Sampled`.
         key: for the samples.
 
     Returns:
         (learner, scalars averaged over the gradient steps).
     """
-    steps = batch.steps
+    del context
+    learner = add(learner, batch)
+    steps = learner.replay
+    num_rollouts = steps.reward.shape[0]
     discount, lam = returns.cuts(steps.terminated, steps.truncated, hp.gamma, hp.td_lambda)
     actor, critic = split(learner.params)
-    filled = jnp.minimum(batch.gathered, config.num_rollouts)
-    flat_obs, flat_action = jax.tree.map(
-        lambda x: x.reshape(-1, *x.shape[3:]), (steps.obs, steps.extras["unit_action"])
-    )
+    filled = jnp.minimum(learner.gathered, num_rollouts)
+    flat_obs, flat_action = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), (steps.obs, steps.action))
     size = steps.reward[0].size
 
     def targets(critic: Any) -> tuple[jax.Array, jax.Array]:
@@ -175,7 +199,7 @@ def update(
     )
 
     value, target = targets(critic)
-    there = (jnp.arange(config.num_rollouts) < filled)[:, None, None]
+    there = (jnp.arange(num_rollouts) < filled)[:, None, None]
     advantage = target - value
     mean = jnp.sum(advantage * there) / (filled * size)
     std = jnp.sqrt(jnp.sum(jnp.square(advantage - mean) * there) / (filled * size))
@@ -202,41 +226,29 @@ def update(
         "advantage_std": std,
         "weight_mean": jnp.sum(weight * there) / (filled * size),
     }
-    return Learner(actor | {"critic": critic}, policy_opt, critic_opt), scalars
+    learner = learner._replace(params=actor | {"critic": critic}, policy_opt=policy_opt, critic_opt=critic_opt)
+    return learner, Diagnostics(scalars)
 
 
-def make(env: Env, config: Config = Config()) -> Agent:
-    """Binds advantage-weighted regression to an environment.
+def algorithm(config: Config, observation_space: Space, action_space: Space) -> Algorithm:
+    """Advantage-weighted regression for a pair of spaces.
 
     Raises:
         InputError: spaces that the policy cannot handle, or no room for a rollout.
     """
     if config.num_rollouts < 1:
         raise InputError(f"num_rollouts={config.num_rollouts} must be at least 1.")
-    nets = build(config, env.observation_space, env.action_space)
+    nets = build(config, observation_space, action_space)
+    init = partial(init_learner, config, nets, observation_space)
+    return policy_and_value.algorithm(nets, init, partial(update, config, nets))
 
-    def policy(state: State) -> Policy:
-        return policies.greedy(nets, state.learner.params)
 
-    def gather(params: Any, env_params: Any, running: episode.EpisodeState, key: jax.Array) -> Rollout:
-        acting = policies.old_sampling(nets, params)
-        return rollout(env, env_params, acting, running, (), key, config.rollout_length)
+def make(env: Env, config: Config = Config()) -> Agent:
+    """Binds advantage-weighted regression to an environment.
 
-    def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
-        key, key_learner, key_episode = jax.random.split(key, 3)
-        running = episode.reset(env, env_params, key_episode, config.num_envs)
-        learner = init_learner(nets, hp, key_learner)
-        one = jax.eval_shape(gather, learner.params, env_params, running, key).transitions
-        empty = jax.tree.map(lambda x: jnp.zeros((config.num_rollouts, *x.shape), x.dtype), one)
-        return State(key, hp, env_params, learner, running, Replay(empty, jnp.int32(0)))
-
-    def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_update = threefry.spawn(state.key, 3)
-        out = gather(state.learner.params, state.env_params, state.episode, key_rollout)
-        slot = state.replay.gathered % config.num_rollouts
-        steps = jax.tree.map(lambda ring, new: ring.at[slot].set(new), state.replay.steps, out.transitions)
-        replay = Replay(steps, state.replay.gathered + 1)
-        learner, scalars = update(config, nets, state.hp, state.learner, replay, key_update)
-        return state._replace(key=key, learner=learner, episode=out.episode, replay=replay), Metrics(out.stats, scalars)
-
-    return Agent(init, step, policy, config.num_envs * config.rollout_length, 0, "awr", env, config)
+    Raises:
+        InputError: spaces that the policy cannot handle or normalise, no room for a rollout, or a game.
+    """
+    if isinstance(env, Game):
+        raise InputError(f"awr plays alone: {type(env).__name__} has {env.num_players} players.")
+    return on_policy.make("awr", env, algorithm(config, env.observation_space, env.action_space), config)
