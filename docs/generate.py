@@ -20,22 +20,31 @@ LAYERS = [
         "#dcefdc",
     ),
     ("pure training", "jaxrl.train (run, make_train)  ·  jaxrl.evaluate  ·  jaxrl.placement", "#fdf0d0"),
-    ("agents, planners", "jaxrl.agents.*: one algorithm each, none imports another  ·  jaxrl.planners.*", "#fdf0d0"),
+    (
+        "agents, planners",
+        "jaxrl.agents.FAMILY.*: one algorithm each, none imports another  ·  jaxrl.planners.*",
+        "#fdf0d0",
+    ),
+    (
+        "loops",
+        "jaxrl.loops: on_policy  ·  off_policy  ·  offline    |    jaxrl.signals: normalisation, multipliers",
+        "#fdf0d0",
+    ),
     (
         "shared rooms",
-        "types  ·  rollout  ·  returns  ·  losses  ·  distributions\n"
-        "exploration  ·  networks  ·  normalize  ·  replay  ·  actions",
+        "types  ·  rollout  ·  returns  ·  losses  ·  distributions  ·  exploration  ·  normalize  ·  replay\n"
+        "networks (and xla_cpu, what they are on a CPU)  ·  policies  ·  players  ·  actions",
         "#fdf0d0",
     ),
     (
         "environments",
         "envs.classic_control  ·  toy_text  ·  gridworld  ·  procgen  ·  bsuite  ·  minatar  ·  box2d  ·  pixels\n"
-        "wrappers  ·  tabular  ·  probes  ·  registry  ·  interop",
+        "games  ·  wrappers  ·  tabular  ·  probes  ·  registry  ·  interop",
         "#f6dfd8",
     ),
     (
         "seams of envs",
-        "envs.base (the MDP)  ·  envs.episode (the only clock)  ·  envs.spaces  ·  envs.errors",
+        "envs.base (the MDP, the game)  ·  envs.episode (the only clock)  ·  players  ·  spaces  ·  errors",
         "#f6dfd8",
     ),
 ]

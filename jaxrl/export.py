@@ -7,6 +7,7 @@ the format that `jaxrl.portable` describes and runs.
 import contextlib
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from envs.errors import InputError
 from jaxrl.portable import DTYPES, FORMAT, GRAPH, OPERATIONS, VERSION, highest, lowest
 from jaxrl.results import plain
+from jaxrl.types import Agent
 
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # under which name a call keeps what it calls
 _INLINED = (
@@ -62,6 +64,24 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"), _RUNNING),
     "sort": ("dimension",),
 }
+
+
+def reason_against(agent: Agent, hp: Any, env_params: Any) -> str:
+    """Why the greedy policy of an agent cannot be a portable file, or "": so that it is known before training."""
+
+    def empty(leaf: Any) -> Any:
+        if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.key(0)
+        return np.zeros(leaf.shape, leaf.dtype)
+
+    env = agent.env
+    state = jax.tree.map(empty, jax.eval_shape(agent.init, jax.random.key(0), hp, env_params))
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            export_policy(Path(directory) / "policy.npz", agent.policy, state, env.observation_space, env.action_space)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def export_policy(

@@ -4,6 +4,7 @@ The only part of the library, with the command line, that knows the registry of 
 """
 
 import dataclasses
+import sys
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from jaxrl.train import schedule, with_total_steps
 from jaxrl.types import Agent
 
 CURVE_FILE = "curve.png"
+FORMAT = 2  # of the states in a run directory; 1: before learners were taken apart from loops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Spec:
         from jaxrl.results import plain
 
         entries = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return plain(entries | {"hp": with_total_steps(self.hp, self.env_steps)})
+        return plain(entries | {"hp": with_total_steps(self.hp, self.env_steps), "format": FORMAT})
 
 
 def read_spec(directory: Path | str) -> Spec:
@@ -66,7 +68,14 @@ def read_spec(directory: Path | str) -> Spec:
     path = Path(directory)
     entries = results.read_config(path)
     names = [field.name for field in dataclasses.fields(Spec)]
-    entries.setdefault("evaluations", [])  # of the version before
+    if entries.get("format", 1) != FORMAT:
+        git = (entries.get("provenance") or {}).get("git") or {}
+        commit = f" (commit {git['commit'][:12]})" if git.get("commit") else ""
+        raise InputError(
+            f"{path} was written by another version of jaxrl{commit}, whose states this one does not read. Its results "
+            "plot, compare and export as they are, and policies/seed-N.npz play by `jaxrl.portable`; to resume, "
+            "evaluate or render it use that version."
+        )
     missing = [name for name in names if name not in entries]
     if missing:
         raise InputError(f"{path / results.CONFIG_FILE} is damaged: it has no {', '.join(missing)}.")
@@ -115,9 +124,13 @@ def train(
         NonFiniteError: a NaN in training.
     """
     from jaxrl import checkpoint, plotting, results
+    from jaxrl.export import reason_against
 
     agent, env_params = spec.build()
     schedule(agent, spec.env_steps, spec.num_evals)
+    reason = reason_against(agent, with_total_steps(spec.hp, spec.env_steps), env_params)
+    if reason:
+        print(f"There will be no policy files: {reason}", file=sys.stderr)
     path = Path(directory)
     if not resume:
         results.create_run_directory(path)
@@ -136,7 +149,8 @@ def train(
         progress=progress,
     )
     plotting.learning_curve({spec.agent: out.results}, path / CURVE_FILE, title=spec.env)
-    export_policies(spec, agent, out.state, path)
+    if not reason:
+        export_policies(spec, agent, out.state, path)
     return out
 
 

@@ -80,6 +80,58 @@ def test_what_is_left_of_the_budget_is_said(tmp_path, capsys):
     np.testing.assert_array_equal(results.load(tmp_path / "run/results.nc").env_step, [200, 400, 700, 900, 1200])
 
 
+def test_a_run_of_the_version_before_is_plotted_and_otherwise_refused(run, tmp_path, capsys):
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    config = json.loads((old / "config.json").read_text())
+    del config["format"]
+    config["provenance"]["git"] = {"commit": "0123456789abcdef"}
+    (old / "config.json").write_text(json.dumps(config))
+    jaxrl("plot", old, "--out", tmp_path / "plot.png")
+    jaxrl("export", old, tmp_path / "table.csv")
+    capsys.readouterr()
+    for command in ("evaluate", "render", "resume"):
+        jaxrl(command, old, check=2)
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert "another version of jaxrl (commit 0123456789ab)" in error
+        assert "policies/seed-N.npz" in error
+
+
+def test_named_evaluations(tmp_path, capsys):
+    """Each is a row of the table and an entry of the dimension `evaluation`, also in a sweep."""
+    options = ["--steps", 1_000, "--evals", 2, "--eval-episodes", 4, "--seeds", 2]
+    jaxrl("train", "q_learning", "GridWorld-4x4", *options, "--evaluations", "sampling", "--out", tmp_path / "run")
+    dataset = results.load(tmp_path / "run/results.nc")
+    assert dataset.evaluation_return.dims == ("evaluation", "seed", "env_step")
+    assert list(dataset.evaluation.values) == ["greedy", "sampling"]
+    assert dataset.training_return.dims == ("seed", "env_step")
+    out = capsys.readouterr().out
+    assert "sampling" in out
+    jaxrl("plot", tmp_path / "run", "--out", tmp_path / "plot.png")
+    jaxrl("export", tmp_path / "run", tmp_path / "table.csv")
+    jaxrl("evaluate", tmp_path / "run", "--episodes", 2)
+    jaxrl("resume", tmp_path / "run")
+    grid = ["--grid", "hp.learning_rate=0.1,0.5"]
+    jaxrl(
+        "sweep", "q_learning", "GridWorld-4x4", *options, *grid, "--evaluations", "sampling", "--out", tmp_path / "sw"
+    )
+    swept = results.load(tmp_path / "sw/results.nc")
+    assert swept.evaluation_return.dims == ("hp.learning_rate", "evaluation", "seed", "env_step")
+    one = swept.evaluation_return.sel({"hp.learning_rate": 0.1})
+    np.testing.assert_array_equal(one, dataset.evaluation_return)
+    capsys.readouterr()
+    for name, message in (
+        ("samplin", "Did you mean 'sampling'?"),
+        ("test", "no numbered levels"),
+        ("own_reward", "no wrapper changes it"),
+    ):
+        jaxrl("train", "q_learning", "GridWorld-4x4", "--evaluations", name, "--out", tmp_path / "bad", check=2)
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "bad").exists()
+
+
 def test_evaluate_plot_render_list_parity(run, tmp_path, capsys):
     jaxrl("evaluate", run, "--episodes", 8)
     assert "mean return" in capsys.readouterr().out

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import envs
 from envs import spaces
 from envs.errors import InputError
 from jaxrl import portable
-from jaxrl.export import export_policy
+from jaxrl.agents import ppo
+from jaxrl.export import export_policy, reason_against
 from jaxrl.types import Policy
 
 OBSERVATIONS = 100
@@ -458,3 +460,10 @@ def test_an_edited_graph_is_refused(tmp_path):
     ):
         with pytest.raises(InputError, match="damaged: its graph cannot be run"):
             load(**changes)
+
+
+def test_whether_a_policy_can_be_exported_is_known_before_training():
+    env, params = envs.make("CartPole-v1")
+    agent, hp = ppo.make(env, ppo.Config(num_envs=2, hidden=(4,))), ppo.Hyperparams(total_steps=1e3)
+    assert reason_against(agent, hp, params) == ""
+    assert "draws random numbers" in reason_against(agent._replace(policy=agent.explore), hp, params)

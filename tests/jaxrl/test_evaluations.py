@@ -1,0 +1,66 @@
+"""Named evaluations: who plays, where, and what may not be asked for."""
+
+import jax
+import numpy as np
+import pytest
+
+import envs
+from envs.errors import InputError
+from jaxrl import evaluations
+from jaxrl.agents import es, ppo
+from jaxrl.evaluate import evaluate
+from jaxrl.train import EVAL_SEED, evaluate_agent
+
+SMALL = ppo.Config(num_envs=2, rollout_length=8, num_minibatches=1, hidden=(4,))
+
+
+def evaluated(name, env, params, **config):
+    agent = evaluations.add(ppo.make(env, SMALL), [name], params)
+    state = agent.init(jax.random.key(0), ppo.Hyperparams(total_steps=1e4), params)
+    greedy, others = jax.jit(lambda state: evaluate_agent(agent, state, 16))(state)
+    assert list(others) == [name]
+    return agent, state, greedy, others[name]
+
+
+def test_the_exploring_policy_draws():
+    env, params = envs.make("CartPole-v1")
+    agent, state, greedy, sampled = evaluated("sampling", env, params)
+    assert not np.array_equal(greedy.returns, sampled.returns)
+    again = evaluate(env, params, agent.explore(state), jax.random.key(EVAL_SEED), 16)
+    np.testing.assert_array_equal(sampled.returns, again.returns)
+
+
+def test_the_own_reward_is_that_of_the_bare_environment():
+    """Catch pays 1 or −1; ten times as much, with noise on top, is what the agent is paid here."""
+    env, params = envs.make("CatchScale-bsuite", reward_scale=10.0, max_steps=20)
+    _, _, paid, own = evaluated("own_reward", env, params)
+    np.testing.assert_allclose(paid.returns, 10 * own.returns)
+    assert set(np.unique(own.returns)) <= {-1.0, 1.0}
+
+
+def test_held_out_levels_are_others():
+    env, params = envs.make("Maze-Procgen-v0", num_levels=3, max_steps=5)
+    agent, state, _, _ = evaluated("test", env, params)
+    held_out = agent.evaluations[0].params(state, ())
+    assert int(held_out.start_level) == 3
+    assert int(held_out.num_levels) == 0
+    with pytest.raises(InputError, match="num_levels is 0"):
+        evaluations.add(agent, ["test"], envs.make("Maze-Procgen-v0")[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("samling", "Did you mean 'sampling'"), ("own_reward", "no wrapper changes it"), ("test", "no numbered levels")],
+)
+def test_what_cannot_be_had_is_refused(name, message):
+    env, params = envs.make("CartPole-v1")
+    with pytest.raises(InputError, match=message):
+        evaluations.add(ppo.make(env, SMALL), [name], params)
+
+
+def test_a_population_does_not_act_alone():
+    env, params = envs.make("CartPole-v1")
+    with pytest.raises(InputError, match="no exploring policy"):
+        evaluations.add(es.make(env, es.Config(population=2)), ["sampling"], params)
+    with pytest.raises(InputError, match="each may be named once"):
+        evaluations.add(ppo.make(env, SMALL), ["sampling", "sampling"], params)
