@@ -14,25 +14,21 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
-from envs import episode, threefry
+from envs import episode
 from envs.base import Env
-from envs.errors import InputError
-from envs.spaces import Discrete
 from jaxrl import exploration
-from jaxrl.actions import require_discrete
+from jaxrl.agents.tabular import tables
+from jaxrl.loops import keys, on_policy
 from jaxrl.rollout import rollout
-from jaxrl.types import Agent, Metrics, Policy, Transition
+from jaxrl.types import Agent, Context, Diagnostics, Metrics, Policy, Transition
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(on_policy.OnlineConfig):
     """What is static: a new value means a new compilation."""
 
-    num_envs: int = 1
-    """Environments stepped in parallel; 1 is the book's algorithm."""
-    steps_per_iteration: int = 100
-    """Steps in each environment that one iteration takes, each followed by its update."""
     method: Literal["epsilon_greedy", "ucb", "gradient"] = "epsilon_greedy"
     """How actions are chosen and what is learnt."""
     sample_average: bool = True
@@ -41,17 +37,14 @@ class Config:
     """Compare with the mean reward (gradient)."""
 
 
-class Hyperparams(NamedTuple):
+@struct.dataclass
+class Hyperparams(tables.Values):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    learning_rate: float = 0.1
-    """α, where it is constant."""
     epsilon: float = 0.1
     """Probability of a random action (ε-greedy)."""
     confidence: float = 2.0
     """c of UCB, in units of reward."""
-    initial_value: float = 0.0
-    """Q, or H, at the start."""
 
 
 class Learner(NamedTuple):
@@ -72,14 +65,26 @@ class State(NamedTuple):
     episode: episode.EpisodeState  # [num_envs]
 
 
+def init_learner(shape: tuple[int, int], hp: Hyperparams) -> Learner:
+    """The tables at the start."""
+    q = tables.start(shape, hp)
+    return Learner(q, jnp.zeros_like(q), jnp.zeros_like(q[:, 0]))
+
+
 def update(
-    config: Config, hp: Hyperparams, learner: Learner, batch: Transition, key: jax.Array | None = None
-) -> tuple[Learner, dict[str, jax.Array]]:
+    config: Config,
+    hp: Hyperparams,
+    context: Context,
+    learner: Learner,
+    batch: Transition,
+    key: jax.Array | None = None,
+) -> tuple[Learner, Diagnostics]:
     """Learns from rewards.
 
     Args:
         config: static configuration.
         hp: hyper-parameters.
+        context: not used.
         learner: the tables.
         batch: [B] transitions of one time step with integer obs and actions.
         key: not used; here so that every agent's update can be called alike.
@@ -87,7 +92,7 @@ def update(
     Returns:
         (learner, scalars).
     """
-    del key
+    del context, key
     place = batch.obs, batch.action
     count = learner.count.at[place].add(1.0)
     if config.method == "gradient":
@@ -98,34 +103,28 @@ def update(
         error = batch.reward - mean_reward[batch.obs] * config.baseline
         chosen = jax.nn.one_hot(batch.action, learner.q.shape[1])
         push = error[:, None] * (chosen - jax.nn.softmax(learner.q[batch.obs]))
-        return Learner(learner.q.at[batch.obs].add(hp.learning_rate * push), count, mean_reward), {
-            "error": jnp.abs(error).mean()
-        }
-    error = batch.reward - learner.q[place]
-    rate = 1.0 / count[place] if config.sample_average else hp.learning_rate
-    return Learner(learner.q.at[place].add(rate * error), count, learner.mean_reward), {"error": jnp.abs(error).mean()}
+        following = Learner(learner.q.at[batch.obs].add(hp.learning_rate * push), count, mean_reward)
+    else:
+        error = batch.reward - learner.q[place]
+        rate = 1.0 / count[place] if config.sample_average else hp.learning_rate
+        following = Learner(learner.q.at[place].add(rate * error), count, learner.mean_reward)
+    return following, Diagnostics({"error": jnp.abs(error).mean()})
 
 
 def make(env: Env, config: Config = Config()) -> Agent:
     """Binds a bandit algorithm to an environment with Discrete observations and actions.
 
     Raises:
-        InputError: other spaces.
+        InputError: other spaces, or several players.
     """
-    if not isinstance(env.observation_space, Discrete):
-        raise InputError(f"bandit needs a Discrete observation space; the environment has {env.observation_space}.")
-    shape = env.observation_space.n, require_discrete("bandit", env.action_space).n
+    shape = tables.shape_alone("bandit", env)
 
-    def policy(state: State) -> Policy:
-        return Policy(lambda key, obs, memory: (jnp.argmax(state.learner.q[obs], -1), memory, ()))
+    def policy(state: State, shared: Any = ()) -> Policy:
+        del shared
+        return tables.greedy(state.learner.q)
 
-    def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
-        key, key_episode = jax.random.split(key)
-        q = jnp.full(shape, hp.initial_value, jnp.float32)
-        learner = Learner(q, jnp.zeros_like(q), jnp.zeros_like(q[:, 0]))
-        return State(key, hp, env_params, learner, episode.reset(env, env_params, key_episode, config.num_envs))
-
-    def online_step(state: State, _: None) -> tuple[State, Metrics]:
+    def explore(state: State, shared: Any = ()) -> Policy:
+        del shared
         learner, hp = state.learner, state.hp
 
         def act(key: jax.Array, obs: jax.Array, memory: Any) -> tuple[Any, Any, Any]:
@@ -139,15 +138,27 @@ def make(env: Env, config: Config = Config()) -> Agent:
                 return exploration.epsilon_greedy(key, q, 0.0, random_ties=True), memory, ()
             return exploration.epsilon_greedy(key, q, hp.epsilon, random_ties=True), memory, ()
 
-        key, key_rollout = threefry.spawn(state.key)
-        out = rollout(env, state.env_params, Policy(act), state.episode, (), key_rollout, 1)
-        batch = jax.tree.map(lambda x: x[0], out.transitions)
-        learner, scalars = update(config, hp, learner, batch)
-        return state._replace(key=key, learner=learner, episode=out.episode), Metrics(out.stats, scalars)
+        return Policy(act)
 
-    def step(state: State) -> tuple[State, Metrics]:
+    def init(key: jax.Array, hp: Hyperparams, env_params: Any, shared: Any = ()) -> State:
+        del shared
+        key, key_episode = keys.split(key, True, True)
+        running = episode.reset(env, env_params, key_episode, config.num_envs)
+        return State(key, hp, env_params, init_learner(shape, hp), running)
+
+    def online_step(state: State, _: None) -> tuple[State, Metrics]:
+        key, key_rollout = keys.spawn(state.key, True, True)
+        out = rollout(env, state.env_params, explore(state), state.episode, (), key_rollout, 1)
+        batch = jax.tree.map(lambda x: x[0], out.transitions)
+        learner, diagnostics = update(config, state.hp, Context(), state.learner, batch)
+        following = state._replace(key=key, learner=learner, episode=out.episode)
+        return following, Metrics(out.stats, diagnostics.scalars)
+
+    def step(state: State, shared: Any = ()) -> tuple[State, Metrics]:
+        del shared
         state, metrics = jax.lax.scan(online_step, state, None, length=config.steps_per_iteration)
-        episodes = jax.tree.map(lambda x: x.sum(dtype=x.dtype), metrics.episodes)
+        episodes = jax.tree.map(lambda x: x.sum(axis=0, dtype=x.dtype), metrics.episodes)
         return state, Metrics(episodes, jax.tree.map(jnp.mean, metrics.scalars))
 
-    return Agent(init, step, policy, config.num_envs * config.steps_per_iteration, 0, "bandit", env, config)
+    steps = config.num_envs * config.steps_per_iteration
+    return Agent(init, step, policy, steps, 0, "bandit", env, config, explore)

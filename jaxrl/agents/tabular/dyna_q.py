@@ -17,25 +17,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
-from envs import episode, threefry
+from envs import episode
 from envs.base import Env
 from envs.errors import InputError
-from envs.spaces import Discrete
 from jaxrl import exploration, losses
-from jaxrl.actions import require_discrete
+from jaxrl.agents.tabular import tables
+from jaxrl.loops import clock, keys, on_policy
 from jaxrl.rollout import rollout
-from jaxrl.types import Agent, Metrics, Policy, Transition
+from jaxrl.types import Agent, Context, Diagnostics, Metrics, Policy, Transition
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(on_policy.OnlineConfig):
     """What is static: a new value means a new compilation."""
 
-    num_envs: int = 1
-    """Environments stepped in parallel; 1 is the book's algorithm."""
-    steps_per_iteration: int = 100
-    """Steps in each environment that one iteration takes, each followed by its updates."""
     planning_steps: int = 10
     """Updates from the model after every real step; 0 is Q-learning."""
     exploration_bonus: bool = False
@@ -44,11 +41,10 @@ class Config:
     """Prioritised sweeping instead of uniform draws."""
 
 
-class Hyperparams(NamedTuple):
+@struct.dataclass
+class Hyperparams(tables.Values):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    learning_rate: float = 0.1
-    """α."""
     gamma: float = 0.95
     """Discount."""
     epsilon: float = 0.1
@@ -57,8 +53,6 @@ class Hyperparams(NamedTuple):
     """κ of Dyna-Q+, in units of reward per root of a step."""
     priority_threshold: float = 1e-4
     """θ of prioritised sweeping, in units of value."""
-    initial_value: float = 0.0
-    """Q at the start; above the largest return it is optimistic and explores."""
 
 
 class Learner(NamedTuple):
@@ -84,14 +78,22 @@ class State(NamedTuple):
     episode: episode.EpisodeState  # [num_envs]
 
 
+def init_learner(shape: tuple[int, int], hp: Hyperparams) -> Learner:
+    """The values at the start, and a model that knows nothing: every step leads back."""
+    q, numbers = tables.start(shape, hp), jnp.zeros(shape, jnp.int32)
+    own = jnp.broadcast_to(jnp.arange(len(q))[:, None], shape)
+    return Learner(q, own, jnp.zeros_like(q), numbers > 0, numbers > 0, numbers, jnp.zeros_like(q), jnp.int32(0))
+
+
 def update(
-    config: Config, hp: Hyperparams, learner: Learner, batch: Transition, key: jax.Array
-) -> tuple[Learner, dict[str, jax.Array]]:
+    config: Config, hp: Hyperparams, context: Context, learner: Learner, batch: Transition, key: jax.Array
+) -> tuple[Learner, Diagnostics]:
     """Learns from real transitions, remembers them, and plans.
 
     Args:
         config: static configuration.
         hp: hyper-parameters.
+        context: not used.
         learner: values and model.
         batch: [B] transitions of one time step with integer obs and actions.
         key: for the draws of planning.
@@ -99,8 +101,9 @@ def update(
     Returns:
         (learner, scalars).
     """
+    del context
     place = batch.obs, batch.action
-    steps = learner.steps + 1
+    steps = clock.advance(learner.steps)
     error = _error(hp, learner.q, *place, batch.reward, batch.terminated, batch.next_obs)
     seen = learner.seen.at[place].set(True)
     if config.exploration_bonus:
@@ -120,9 +123,9 @@ def update(
     else:
         plan = _plan
     if config.planning_steps:
-        keys = jax.random.split(key, config.planning_steps)
-        learner = jax.lax.scan(lambda now, k: (plan(config, hp, now, k), None), learner, keys)[0]
-    return learner, {"td_error": jnp.abs(error).mean()}
+        each = jax.random.split(key, config.planning_steps)
+        learner = jax.lax.scan(lambda now, k: (plan(config, hp, now, k), None), learner, each)[0]
+    return learner, Diagnostics({"td_error": jnp.abs(error).mean()})
 
 
 def _error(
@@ -172,40 +175,44 @@ def make(env: Env, config: Config = Config()) -> Agent:
     """Binds Dyna to an environment with Discrete observations and actions.
 
     Raises:
-        InputError: other spaces, or a negative number of planning steps.
+        InputError: other spaces, several players, or a negative number of planning steps.
     """
-    if not isinstance(env.observation_space, Discrete):
-        raise InputError(f"dyna_q needs a Discrete observation space; the environment has {env.observation_space}.")
     if config.planning_steps < 0:
         raise InputError(f"planning_steps={config.planning_steps} must not be negative.")
-    num_states = env.observation_space.n
-    num_actions = require_discrete("dyna_q", env.action_space).n
+    shape = tables.shape_alone("dyna_q", env)
 
-    def policy(state: State) -> Policy:
-        return Policy(lambda key, obs, memory: (jnp.argmax(state.learner.q[obs], -1), memory, ()))
+    def policy(state: State, shared: Any = ()) -> Policy:
+        del shared
+        return tables.greedy(state.learner.q)
 
-    def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
-        key, key_episode = jax.random.split(key)
-        q = jnp.full((num_states, num_actions), hp.initial_value, jnp.float32)
-        numbers = jnp.zeros(q.shape, jnp.int32)
-        own = jnp.broadcast_to(jnp.arange(num_states)[:, None], q.shape)
-        learner = Learner(q, own, jnp.zeros_like(q), numbers > 0, numbers > 0, numbers, jnp.zeros_like(q), jnp.int32(0))
-        return State(key, hp, env_params, learner, episode.reset(env, env_params, key_episode, config.num_envs))
+    def explore(state: State, shared: Any = ()) -> Policy:
+        del shared
 
-    def online_step(state: State, _: None) -> tuple[State, Metrics]:
         def act(key: jax.Array, obs: jax.Array, memory: Any) -> tuple[Any, Any, Any]:
             q = state.learner.q[obs]
             return exploration.epsilon_greedy(key, q, state.hp.epsilon, random_ties=True), memory, ()
 
-        key, key_rollout, key_update = threefry.spawn(state.key, 3)
-        out = rollout(env, state.env_params, Policy(act), state.episode, (), key_rollout, 1)
-        batch = jax.tree.map(lambda x: x[0], out.transitions)
-        learner, scalars = update(config, state.hp, state.learner, batch, key_update)
-        return state._replace(key=key, learner=learner, episode=out.episode), Metrics(out.stats, scalars)
+        return Policy(act)
 
-    def step(state: State) -> tuple[State, Metrics]:
+    def init(key: jax.Array, hp: Hyperparams, env_params: Any, shared: Any = ()) -> State:
+        del shared
+        key, key_episode = keys.split(key, True, True)
+        running = episode.reset(env, env_params, key_episode, config.num_envs)
+        return State(key, hp, env_params, init_learner(shape, hp), running)
+
+    def online_step(state: State, _: None) -> tuple[State, Metrics]:
+        key, key_rollout, key_update = keys.spawn(state.key, True, True, True)
+        out = rollout(env, state.env_params, explore(state), state.episode, (), key_rollout, 1)
+        batch = jax.tree.map(lambda x: x[0], out.transitions)
+        learner, diagnostics = update(config, state.hp, Context(), state.learner, batch, key_update)
+        following = state._replace(key=key, learner=learner, episode=out.episode)
+        return following, Metrics(out.stats, diagnostics.scalars)
+
+    def step(state: State, shared: Any = ()) -> tuple[State, Metrics]:
+        del shared
         state, metrics = jax.lax.scan(online_step, state, None, length=config.steps_per_iteration)
-        episodes = jax.tree.map(lambda x: x.sum(dtype=x.dtype), metrics.episodes)
+        episodes = jax.tree.map(lambda x: x.sum(axis=0, dtype=x.dtype), metrics.episodes)
         return state, Metrics(episodes, jax.tree.map(jnp.mean, metrics.scalars))
 
-    return Agent(init, step, policy, config.num_envs * config.steps_per_iteration, 0, "dyna_q", env, config)
+    steps = config.num_envs * config.steps_per_iteration
+    return Agent(init, step, policy, steps, 0, "dyna_q", env, config, explore)
