@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from envs.spaces import Box
 from jaxrl import networks
 from jaxrl.agents import sac
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 STILL = sac.Hyperparams(
     policy_learning_rate=0.0,
@@ -45,7 +46,7 @@ def simple_networks(num=2):
 
 def learner(hp=STILL):
     """The policy acts 0.8 with log π = −0.7."""
-    init = sac.init_learner(simple_networks(), hp, jax.random.key(0))
+    init = sac.init_learner(simple_networks(), jax.random.key(0), hp)
     critics, targets = jnp.array([[2.0, 1.0], [-9.0, 0.0]]), jnp.array([[3.0, -1.0], [1.0, 0.0]])
     return init._replace(actor=jnp.array([0.8, -0.7]), critics=critics, target_critics=targets)
 
@@ -65,34 +66,46 @@ def transitions(num=1, terminated=False, truncated=False):
 )
 def test_losses_by_hand(terminated, truncated, errors):
     batch = transitions(1, terminated, truncated)
-    after, scalars = sac.update(sac.Config(), simple_networks(), STILL, learner(), batch, jax.random.key(0))
-    np.testing.assert_allclose(scalars["critic_loss"], 0.5 * (errors[0] ** 2 + errors[1] ** 2), rtol=1e-5)
+    after, told = sac.update(sac.Config(), simple_networks(), STILL, Context(), learner(), batch, jax.random.key(0))
+    np.testing.assert_allclose(told.scalars["critic_loss"], 0.5 * (errors[0] ** 2 + errors[1] ** 2), rtol=1e-5)
+    np.testing.assert_allclose(told.priority, [(abs(errors[0]) + abs(errors[1])) / 2], rtol=1e-5)
     # α log π − min Q(s, 0.8) = −0.14 − min(2.6, −7.2)
-    np.testing.assert_allclose(scalars["actor_loss"], -0.14 + 7.2, rtol=1e-5)
-    np.testing.assert_allclose(scalars["entropy"], 0.7, rtol=1e-6)
+    np.testing.assert_allclose(told.scalars["actor_loss"], -0.14 + 7.2, rtol=1e-5)
+    np.testing.assert_allclose(told.scalars["entropy"], 0.7, rtol=1e-6)
     np.testing.assert_allclose(after.target_critics, [[2.75, -0.5], [-1.5, 0.0]])
+
+
+def test_every_row_has_its_weight_and_its_priority():
+    """Two steps of the critics, one row each; at the end the errors are −2.4 and 0.8, at weight ½."""
+    rows = transitions(), transitions(terminated=True)
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *rows)._replace(weight=jnp.array([1.0, 0.5]))
+    config, hp = sac.Config(critic_steps=2), dataclasses.replace(STILL, target_rate=0.0)
+    _, told = sac.update(config, simple_networks(), hp, Context(), learner(hp), both, jax.random.key(0))
+    loss = (0.5 * (1.914**2 + 1.286**2) + 0.5 * 0.5 * (2.4**2 + 0.8**2)) / 2
+    np.testing.assert_allclose(told.scalars["critic_loss"], loss, rtol=1e-5)
+    np.testing.assert_allclose(told.priority, [1.6, 1.6], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("target_entropy", "direction"), [(-1.0, -1), (0.5, -1), (0.9, 1)])
 def test_temperature_steers_to_the_entropy(target_entropy, direction):
     """The policy's entropy is 0.7: α falls where that is enough and rises where it is not."""
-    hp = STILL._replace(temperature_learning_rate=0.01, target_entropy=target_entropy)
+    hp = dataclasses.replace(STILL, temperature_learning_rate=0.01, target_entropy=target_entropy)
     batch = transitions()
-    after, _ = sac.update(sac.Config(), simple_networks(), hp, learner(hp), batch, jax.random.key(0))
+    after, _ = sac.update(sac.Config(), simple_networks(), hp, Context(), learner(hp), batch, jax.random.key(0))
     np.testing.assert_allclose(after.log_alpha, np.log(0.2) + 0.01 * direction, rtol=1e-4)
 
 
 def test_policy_climbs_the_smaller_value_and_its_entropy():
     """−min Q falls with the action (slope −9 at the second critic) and α log π with log π."""
-    hp = STILL._replace(policy_learning_rate=0.1)
-    after, _ = sac.update(sac.Config(), simple_networks(), hp, learner(hp), transitions(), jax.random.key(0))
+    hp = dataclasses.replace(STILL, policy_learning_rate=0.1)
+    after, _ = sac.update(sac.Config(), simple_networks(), hp, Context(), learner(hp), transitions(), jax.random.key(0))
     np.testing.assert_allclose(after.actor, [0.7, -0.8], rtol=1e-4)
 
 
 def redq_learner():
     """Target values 1, 2 and 3 at s' = 2; online values 10, 20 and 60 at s = 1."""
     rows = jnp.array([[0.0, 0.5], [0.0, 1.0], [0.0, 1.5]]), jnp.array([[0.0, 10.0], [0.0, 20.0], [0.0, 60.0]])
-    init = sac.init_learner(simple_networks(3), STILL, jax.random.key(0))
+    init = sac.init_learner(simple_networks(3), jax.random.key(0), STILL)
     return init._replace(actor=jnp.array([0.8, 0.0]), target_critics=rows[0], critics=rows[1])
 
 
@@ -103,8 +116,8 @@ def test_redq_takes_the_minimum_of_a_random_pair_and_climbs_the_mean():
     @jax.jit
     @jax.vmap
     def losses(key):
-        _, scalars = sac.update(config, simple_networks(3), STILL, redq_learner(), transitions(), key)
-        return scalars["critic_loss"], scalars["actor_loss"]
+        _, told = sac.update(config, simple_networks(3), STILL, Context(), redq_learner(), transitions(), key)
+        return told.scalars["critic_loss"], told.scalars["actor_loss"]
 
     critic_loss, actor_loss = map(np.asarray, losses(jax.random.split(jax.random.key(0), 200)))
     wanted = [sum(0.5 * (-1 + 0.9 * low - q) ** 2 for q in (10, 20, 60)) for low in (1, 2)]
@@ -116,11 +129,11 @@ def test_redq_takes_the_minimum_of_a_random_pair_and_climbs_the_mean():
 
 def test_a_round_is_several_steps_of_the_critics_and_one_of_the_policy():
     """Twenty steps of the critics, each on its own share with targets that move, against a loop in NumPy."""
-    hp = STILL._replace(critic_learning_rate=0.1, policy_learning_rate=0.1, temperature_learning_rate=0.01)
+    hp = dataclasses.replace(STILL, critic_learning_rate=0.1, policy_learning_rate=0.1, temperature_learning_rate=0.01)
     config = sac.Config(num_updates=5, critic_steps=5)
     batch = transitions(5)._replace(reward=jnp.arange(5.0))
     start = learner(hp)
-    after, _ = sac.update(config, simple_networks(), hp, start, batch, jax.random.key(0))
+    after, _ = sac.update(config, simple_networks(), hp, Context(), start, batch, jax.random.key(0))
     params, targets, mean, square = np.array(start.critics), np.array(start.target_critics), 0.0, 0.0
     for i in range(5):
         low = (targets[:, 0] * 0.8 + targets[:, 1] * 2.0).min()
@@ -163,7 +176,7 @@ def test_exploring_noise_is_standard_and_correlated(theta, correlation):
     )
     state = jax.jit(lambda key: agent.step(agent.init(key, hp, params))[0])(jax.random.key(0))
     num = 64 * 150
-    rows = state.experience.replay.rows["uint32"][64 : 64 + num]
+    rows = state.replay.rows["uint32"][64 : 64 + num]
     obs = jax.lax.bitcast_convert_type(rows[:, :3], jnp.float32)
     action = jax.lax.bitcast_convert_type(rows[:, 3:4], jnp.float32)
     nets = sac.build(agent.config, env.observation_space, env.action_space)

@@ -23,21 +23,23 @@ filled by random actions in `init`.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
 from jaxrl import losses, n_step, networks
 from jaxrl.actions import require_bounded_box
-from jaxrl.agents.continuous_control import unit_box
+from jaxrl.agents.continuous_control import descent, maximum_entropy, unit_box
+from jaxrl.agents.continuous_control.maximum_entropy import Hyperparams, Learner, Networks, init_learner, optimizers
 from jaxrl.loops import off_policy
 from jaxrl.types import Agent, Algorithm, Context, Diagnostics, Transition
+
+__all__ = ["Config", "Hyperparams", "Learner", "Networks", "algorithm", "build", "init_learner", "make", "update"]
 
 
 @dataclass(frozen=True)
@@ -56,55 +58,8 @@ class Config(unit_box.Config):
     """Part of the critics' units that is dropped while learning."""
 
 
-@struct.dataclass
-class Hyperparams(off_policy.Hyperparams):
-    """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
-
-    policy_learning_rate: float = 3e-4
-    """Step size of Adam for the policy."""
-    critic_learning_rate: float = 1e-3
-    """Step size of Adam for the critics."""
-    temperature_learning_rate: float = 1e-3
-    """Step size of Adam for log α; 0 keeps the temperature as it is."""
-    target_rate: float = 0.005
-    """How far the targets follow at every step of the critics (τ)."""
-    temperature: float = 1.0
-    """α at the start."""
-    target_entropy: float = -1.0
-    """The entropy that α steers to, in nats for each coordinate of the action."""
-    noise_theta: float = 1.0
-    """Part of the exploring policy's noise that is new at every step; 1: independent draws."""
-
-
-class Learner(NamedTuple):
-    """What `update` changes."""
-
-    actor: Any
-    critics: Any  # [num_critics, ...]
-    target_critics: Any  # [num_critics, ...]
-    log_alpha: jax.Array  # f32[]
-    actor_opt: Any
-    critics_opt: Any
-    alpha_opt: Any
-
-
-class Networks(NamedTuple):
-    """Policy and action values."""
-
-    actor: networks.Network  # apply(params, obs [..., *obs]) -> SquashedNormal over [..., D], in the unit box
-    critics: networks.Network  # apply(params, obs, action f32[..., D], key of the dropout) -> f32[num_critics, ..., 1]
-
-
-class Optimizers(NamedTuple):
-    """One for each part of the learner."""
-
-    actor: optax.GradientTransformation
-    critics: optax.GradientTransformation
-    alpha: optax.GradientTransformation
-
-
 def build(config: Config, observation_space: Space, action_space: Space) -> Networks:
-    """Builds the networks for a pair of spaces.
+    """Builds policy and critics for a pair of spaces; values are f32[num_critics, ..., 1], under a key of the dropout.
 
     Raises:
         InputError: an action space other than a bounded vector Box.
@@ -116,32 +71,6 @@ def build(config: Config, observation_space: Space, action_space: Space) -> Netw
         networks.critics(
             observation_space, size, config.num_critics, *shape, layer_norm=config.layer_norm, dropout=config.dropout
         ),
-    )
-
-
-def optimizers(hp: Hyperparams) -> Optimizers:
-    """Adam for each."""
-    return Optimizers(
-        optax.adam(hp.policy_learning_rate),
-        optax.adam(hp.critic_learning_rate),
-        optax.adam(hp.temperature_learning_rate),
-    )
-
-
-def init_learner(nets: Networks, key: jax.Array, hp: Hyperparams) -> Learner:
-    """Draws the parameters; the targets start as copies."""
-    key_actor, key_critics = jax.random.split(key)
-    actor, critics = nets.actor.init(key_actor), nets.critics.init(key_critics)
-    log_alpha = jnp.log(jnp.asarray(hp.temperature, jnp.float32))
-    opt = optimizers(hp)
-    return Learner(
-        actor=actor,
-        critics=critics,
-        target_critics=jax.tree.map(jnp.copy, critics),
-        log_alpha=log_alpha,
-        actor_opt=opt.actor.init(actor),
-        critics_opt=opt.critics.init(critics),
-        alpha_opt=opt.alpha.init(log_alpha),
     )
 
 
@@ -192,9 +121,7 @@ def update(
             error = target - q
             return losses.weighted(losses.squared(error), batch.weight).mean(-1).sum(), (q.mean(), error)
 
-        values, grads = jax.value_and_grad(critic_loss, has_aux=True)(critics)
-        step, critics_opt = opt.critics.update(grads, critics_opt)
-        critics = optax.apply_updates(critics, step)
+        values, critics, critics_opt = descent.step(opt.critics, critic_loss, critics, critics_opt)
         targets = optax.incremental_update(critics, targets, hp.target_rate)
         return (critics, targets, critics_opt), values
 
@@ -214,15 +141,10 @@ def update(
         q = q.min(0) if config.target_subset is None else q.mean(0)
         return (alpha * log_prob - q).mean(), -log_prob.mean()
 
-    (actor_value, entropy), grads = jax.value_and_grad(actor_loss, has_aux=True)(learner.actor)
-    step, actor_opt = opt.actor.update(grads, learner.actor_opt)
-    actor = optax.apply_updates(learner.actor, step)
-
-    target_entropy = hp.target_entropy * next_action.shape[-1]
-    grad = jax.grad(losses.temperature)(learner.log_alpha, entropy, target_entropy)
-    step, alpha_opt = opt.alpha.update(grad, learner.alpha_opt)
-    log_alpha: Any = optax.apply_updates(learner.log_alpha, step)
-
+    (actor_value, entropy), actor, actor_opt = descent.step(opt.actor, actor_loss, learner.actor, learner.actor_opt)
+    log_alpha, alpha_opt = maximum_entropy.adjust(
+        hp, opt.alpha, learner.log_alpha, learner.alpha_opt, entropy, next_action.shape[-1]
+    )
     scalars = {
         "critic_loss": critic_values.mean(),
         "actor_loss": actor_value,
@@ -247,16 +169,7 @@ def algorithm(config: Config, observation_space: Space, action_space: Space) -> 
         raise InputError(f"target_subset={config.target_subset} must be 1 … num_critics={config.num_critics}.")
     nets = build(config, observation_space, action_space)
     size = require_bounded_box("sac", action_space).shape[0]
-
-    def pi(learner: Learner) -> Any:
-        return partial(nets.actor.apply, learner.actor)
-
-    return Algorithm(
-        init=partial(init_learner, nets),
-        update=partial(update, config, nets),
-        explore=lambda hp, context, learner: unit_box.correlated(pi(learner), size, hp.noise_theta),
-        greedy=lambda hp, context, learner: unit_box.greedy(lambda obs: pi(learner)(obs).mode()),
-    )
+    return maximum_entropy.algorithm(nets, size, partial(update, config, nets))
 
 
 def make(env: Env, config: Config = Config()) -> Agent:
