@@ -14,7 +14,7 @@ from envs.errors import InputError
 from jaxrl import networks
 from jaxrl.agents import crossq
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 STILL = crossq.Hyperparams(learning_rate=0.0, gamma=0.9, temperature=0.2)
 
@@ -87,7 +87,7 @@ def simple_networks():
 def test_losses_by_hand():
     """Observations 1 and 3 have the joint mean 2: so −1 and 1, Q(s, a) = −w₀ + a w₁, Q(s', a) = w₀ + a w₁."""
     nets = simple_networks()
-    init = crossq.init_learner(nets, STILL, jax.random.key(0))
+    init = crossq.init_learner(nets, jax.random.key(0), STILL)
     weights = np.array([[2.0, 1.0], [-9.0, 0.5]])
     before = init._replace(actor=jnp.array([0.3, -15.0]), critics=jnp.asarray(weights, jnp.float32))
     update = jax.jit(functools.partial(crossq.update, crossq.Config(policy_delay=1), nets))
@@ -97,18 +97,21 @@ def test_losses_by_hand():
     action = np.tanh(0.3)
     log_prob = 15 - 0.5 * np.log(2 * np.pi) - 0.5 * noise**2 - np.log(1 - action**2)
     low = min(w @ [1, action] for w in weights)
-    column = jnp.ones((4, 1))
+    column, weight = jnp.ones((4, 1)), np.array([1.0, 1.0, 0.5, 0.0])
     for terminated, truncated in [(False, False), (False, True), (True, False)]:
         flags = jnp.full(4, terminated), jnp.full(4, truncated)
-        batch = Transition(column, 0.2 * column, -column[:, 0], *flags, 3 * column, ())
-        after, scalars = update(STILL, before, batch, jax.random.key(0))
+        batch = Transition(column, 0.2 * column, -column[:, 0], *flags, 3 * column, (), weight=jnp.asarray(weight))
+        after, told = update(STILL, Context(), before, batch, jax.random.key(0))
         target = -1 + 0.9 * (1 - terminated) * (low - 0.2 * log_prob)
         errors = [target - (-w[0] + 0.2 * w[1]) for w in weights]
-        np.testing.assert_allclose(scalars["critic_loss"], sum(0.5 * np.square(e).mean() for e in errors), rtol=1e-3)
+        np.testing.assert_allclose(
+            told.scalars["critic_loss"], sum(0.5 * (weight * np.square(e)).mean() for e in errors), rtol=1e-3
+        )
+        np.testing.assert_allclose(told.priority, np.abs(errors).mean(0) * np.ones(4), rtol=1e-3)
         np.testing.assert_allclose(after.critics_statistics, [8.0, 8.0])  # both halves, in one pass
         np.testing.assert_allclose(after.actor_statistics, 4.0)
         # The policy's actions are judged by the running statistics, which here leave s as it is.
-        np.testing.assert_allclose(scalars["actor_loss"], -0.2 * scalars["entropy"] - low, rtol=1e-3)
+        np.testing.assert_allclose(told.scalars["actor_loss"], -0.2 * told.scalars["entropy"] - low, rtol=1e-3)
 
 
 def test_what_does_not_fit_is_refused():

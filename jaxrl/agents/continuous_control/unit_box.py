@@ -33,6 +33,11 @@ def greedy(action: Callable[[Any], jax.Array]) -> Policy:
     return Policy(act)
 
 
+def sampling(action: Callable[[jax.Array, Any], jax.Array]) -> Policy:
+    """As `greedy`, for actions that are drawn: (key, obs [B, ...]) -> f32[B, D] in the unit box."""
+    return Policy(lambda key, obs, memory: (action(key, obs), memory, ()))
+
+
 def noisy(action: Callable[[Any], jax.Array], size: int, theta: Any, std: Any) -> Policy:
     """As `greedy`, with noise that is new at every step to the part θ, and clipped to the box (`exploration.ou_step`).
 
