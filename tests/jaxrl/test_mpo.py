@@ -14,7 +14,7 @@ from jaxrl import losses, networks
 from jaxrl.agents import mpo
 from jaxrl.distributions import Normal
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 
 def test_loss_and_gradients_are_those_of_rlax(rlax):
@@ -67,21 +67,26 @@ def test_update_by_hand():
     """Targets, divergences and the weighted fit, from the draws that the update makes; truncation does not show."""
     nets, hp = simple_networks(), mpo.Hyperparams(gamma=0.9, temperature=0.5, multiplier_mean=3.0, multiplier_std=2.0)
     config = mpo.Config(num_samples=5, target_period=2)
-    init = mpo.init_learner(nets, hp, jax.random.key(0))
+    init = mpo.init_learner(nets, jax.random.key(0), hp)
     before = init._replace(
         actor=jnp.array([0.4, -0.5]), target_actor=jnp.array([0.1, -1.0]), target_critic=jnp.array([2.0, -1.0])
     )
     ones = jnp.ones((3, 1))
     flags = jnp.array([False, False, True]), jnp.array([False, True, False])
-    batch = Transition(ones, 0.5 * ones, jnp.array([1.0, 2.0, 3.0]), *flags, 2 * ones, ())
+    batch = Transition(
+        ones, 0.5 * ones, jnp.array([1.0, 2.0, 3.0]), *flags, 2 * ones, (), weight=jnp.array([1.0, 0.5, 0.0])
+    )
     key = jax.random.key(7)
     update = jax.jit(functools.partial(mpo.update, config, nets))
-    after, scalars = update(hp, before, batch, key)
+    after, told = update(hp, Context(), before, batch, key)
 
     draws = 0.1 + np.exp(-1.0) * np.asarray(jax.random.normal(key, (5, 6, 1)))[..., 0]
     inside = np.clip(draws, -1, 1)
     target = np.array([1.0, 2.0, 3.0]) + 0.9 * np.array([1, 1, 0]) * (2 * 2 - inside[:, 3:]).mean(0)
-    np.testing.assert_allclose(scalars["critic_loss"], 0.5 * np.square(target).mean(), rtol=1e-4)  # Q was 0
+    np.testing.assert_allclose(
+        told.scalars["critic_loss"], 0.5 * np.dot([1.0, 0.5, 0.0], np.square(target)) / 3, rtol=1e-4
+    )
+    np.testing.assert_allclose(told.priority, np.abs(target), rtol=1e-4)  # Q was 0
     q = 2 - inside[:, :3]
     weights = np.exp(q / 0.5) / np.exp(q / 0.5).sum(0)
 
@@ -90,14 +95,14 @@ def test_update_by_hand():
 
     old, new = (0.1, np.exp(-1.0)), (0.4, np.exp(-0.5))
     likelihood = log_density(draws[:, :3], new[0], old[1]) + log_density(draws[:, :3], old[0], new[1])
-    np.testing.assert_allclose(scalars["policy_loss"], -(weights * likelihood).sum(0).mean(), rtol=1e-4)
+    np.testing.assert_allclose(told.scalars["policy_loss"], -(weights * likelihood).sum(0).mean(), rtol=1e-4)
     kl_mean, kl_std = 0.5 * (0.3 / old[1]) ** 2, 0.5 * (np.exp(-1.0) - 1) + 0.5
-    np.testing.assert_allclose([scalars["kl_mean"], scalars["kl_std"]], [kl_mean, kl_std], rtol=1e-4)
+    np.testing.assert_allclose([told.scalars["kl_mean"], told.scalars["kl_std"]], [kl_mean, kl_std], rtol=1e-4)
     # Both divergences are above their bounds: the multipliers rise by Adam's first step.
     np.testing.assert_allclose(after.duals.mean, np.log(3.0) + 0.01, rtol=1e-4)
     np.testing.assert_allclose(after.duals.std, np.log(2.0) + 0.01, rtol=1e-4)
     np.testing.assert_array_equal(after.target_actor, before.target_actor)
-    later, _ = update(hp, after, batch, key)  # the second step: copies
+    later, _ = update(hp, Context(), after, batch, key)  # the second step: copies
     np.testing.assert_array_equal(later.target_actor, later.actor)
     np.testing.assert_array_equal(later.target_critic, later.critic)
 

@@ -20,51 +20,36 @@ is filled by random actions in `init`. A transition cut by the time limit is boo
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
-from envs import threefry
 from envs.base import Env
 from envs.spaces import Space
-from jaxrl import experience, losses, n_step, networks
+from jaxrl import losses, n_step, networks
 from jaxrl.actions import require_bounded_box
+from jaxrl.agents.continuous_control import descent, unit_box
 from jaxrl.distributions import Normal
-from jaxrl.experience import Experience
-from jaxrl.types import Agent, Metrics, Policy, Transition
+from jaxrl.loops import off_policy
+from jaxrl.types import Agent, Algorithm, Context, Diagnostics, Transition
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(unit_box.Config):
     """What is static: a new value means a new compilation."""
 
-    num_envs: int = 4
-    """Environments that one run steps in parallel."""
-    rollout_length: int = 1
-    """Steps in each environment between updates."""
-    num_updates: int = 4
-    """Gradient steps per iteration, that is, per num_envs · rollout_length environment steps."""
-    batch_size: int = 256
-    """Transitions per gradient step."""
     num_samples: int = 20
     """Actions that are weighed in each state."""
-    n_step: int = 1
-    """Steps of reward in a target (`jaxrl.n_step`)."""
     target_period: int = 100
     """Gradient steps between two copies of policy and critic."""
-    replay_capacity: int = 100_000
-    """Transitions that the replay holds."""
-    warmup_steps: int = 1_000
-    """Environment steps with random actions before the first update; they count as steps of the run."""
-    hidden: tuple[int, ...] = (256, 256)
-    """Sizes of the dense layers, in both networks."""
-    activation: networks.Activation = "relu"
-    """After every dense layer."""
 
 
-class Hyperparams(NamedTuple):
+@struct.dataclass
+class Hyperparams(off_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
     policy_learning_rate: float = 1e-3
@@ -73,8 +58,6 @@ class Hyperparams(NamedTuple):
     """Step size of Adam for the critic."""
     dual_learning_rate: float = 1e-2
     """Step size of Adam for the logarithms of temperature and multipliers."""
-    gamma: float = 0.99
-    """Discount."""
     epsilon: float = 0.1
     """ε, how far the weighted samples may be from the target policy, in nats."""
     epsilon_mean: float = 0.01
@@ -109,16 +92,6 @@ class Learner(NamedTuple):
     critic_opt: Any
     duals_opt: Any
     count: jax.Array  # i32[] gradient steps
-
-
-class State(NamedTuple):
-    """Everything in which two runs can differ."""
-
-    key: jax.Array
-    hp: Hyperparams
-    env_params: Any
-    learner: Learner
-    experience: Experience
 
 
 class Networks(NamedTuple):
@@ -166,7 +139,7 @@ def optimizers(hp: Hyperparams) -> Optimizers:
     )
 
 
-def init_learner(nets: Networks, hp: Hyperparams, key: jax.Array) -> Learner:
+def init_learner(nets: Networks, key: jax.Array, hp: Hyperparams) -> Learner:
     """Draws the parameters; the targets start as copies."""
     key_actor, key_critic = jax.random.split(key)
     actor, critic = nets.actor.init(key_actor), nets.critic.init(key_critic)
@@ -187,21 +160,29 @@ def init_learner(nets: Networks, hp: Hyperparams, key: jax.Array) -> Learner:
 
 
 def update(
-    config: Config, nets: Networks, hp: Hyperparams, learner: Learner, batch: Transition, key: jax.Array
-) -> tuple[Learner, dict[str, jax.Array]]:
+    config: Config,
+    nets: Networks,
+    hp: Hyperparams,
+    context: Context,
+    learner: Learner,
+    batch: Transition,
+    key: jax.Array,
+) -> tuple[Learner, Diagnostics]:
     """One gradient step of critic, policy and duals, and the copies where they are due.
 
     Args:
         config: static configuration.
         nets: from `build`.
         hp: hyper-parameters.
+        context: not used.
         learner: parameters, targets and optimiser states.
         batch: [batch, ...] transitions, actions in the unit box (`jaxrl.actions.unit_box`).
         key: for the actions that are weighed.
 
     Returns:
-        (learner, scalars).
+        (learner, diagnostics with the size of each transition's TD error as priority).
     """
+    del context
     opt = optimizers(hp)
     # Actions of the target policy and their values, in the states acted in and in their successors at once.
     both = jax.tree.map(lambda *x: jnp.concatenate(x), batch.obs, batch.next_obs)
@@ -216,9 +197,10 @@ def update(
 
     target = batch.reward + n_step.discount(batch, hp.gamma) * q_t.mean(0)
 
-    def critic_loss(params: Any) -> tuple[jax.Array, jax.Array]:
+    def critic_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         q = nets.critic.apply(params, batch.obs, batch.action)[0, ..., 0]
-        return losses.squared(target - q).mean(), q.mean()
+        error = target - q
+        return losses.weighted(losses.squared(error), batch.weight).mean(), (q.mean(), jnp.abs(error))
 
     def policy_loss(params: Any, duals: Duals) -> tuple[jax.Array, dict[str, jax.Array]]:
         eta, by_mean, by_std = (jnp.exp(x) for x in duals)
@@ -241,9 +223,9 @@ def update(
         }
         return fit + bounds + temperature_loss.mean(), scalars
 
-    (critic_value, q_mean), grads = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic)
-    step, critic_opt = opt.critic.update(grads, learner.critic_opt)
-    critic = optax.apply_updates(learner.critic, step)
+    (critic_value, (q_mean, td_error)), critic, critic_opt = descent.step(
+        opt.critic, critic_loss, learner.critic, learner.critic_opt
+    )
     (actor_grads, duals_grads), scalars = jax.grad(policy_loss, (0, 1), has_aux=True)(learner.actor, learner.duals)
     step, actor_opt = opt.actor.update(actor_grads, learner.actor_opt)
     actor = optax.apply_updates(learner.actor, step)
@@ -257,7 +239,29 @@ def update(
     )
     scalars |= {"critic_loss": critic_value, "q_mean": q_mean}
     states = actor_opt, critic_opt, duals_opt
-    return Learner(actor, critic, duals, target_actor, target_critic, *states, count), scalars
+    following = Learner(actor, critic, duals, target_actor, target_critic, *states, count)
+    return following, Diagnostics(scalars, td_error)
+
+
+def algorithm(config: Config, observation_space: Space, action_space: Space) -> Algorithm:
+    """MPO for a pair of spaces.
+
+    Raises:
+        InputError: an action space other than a bounded vector Box.
+    """
+    nets = build(config, observation_space, action_space)
+
+    def pi(learner: Learner, obs: Any) -> Normal:
+        return nets.actor.apply(learner.actor, obs)
+
+    return Algorithm(
+        init=partial(init_learner, nets),
+        update=partial(update, config, nets),
+        explore=lambda hp, context, learner: unit_box.sampling(
+            lambda key, obs: jnp.clip(pi(learner, obs).sample(key), -1.0, 1.0)
+        ),
+        greedy=lambda hp, context, learner: unit_box.greedy(lambda obs: pi(learner, obs).mode()),
+    )
 
 
 def make(env: Env, config: Config = Config()) -> Agent:
@@ -266,48 +270,4 @@ def make(env: Env, config: Config = Config()) -> Agent:
     Raises:
         InputError: another action space, or sizes that cannot work together.
     """
-    nets = build(config, env.observation_space, env.action_space)
-    source = experience.make(
-        env,
-        num_envs=config.num_envs,
-        rollout_length=config.rollout_length,
-        warmup_steps=config.warmup_steps,
-        capacity=config.replay_capacity,
-        batch_size=config.batch_size,
-        draws=config.num_updates,
-        n_step=config.n_step,
-    )
-
-    def policy(state: State) -> Policy:
-        def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-            del key
-            return nets.actor.apply(state.learner.actor, obs).mode(), memory, ()
-
-        return source.in_env(state.experience, Policy(act))
-
-    def exploring_policy(learner: Learner) -> Policy:
-        def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-            return jnp.clip(nets.actor.apply(learner.actor, obs).sample(key), -1.0, 1.0), memory, ()
-
-        return Policy(act)
-
-    def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
-        key, key_learner, key_experience = jax.random.split(key, 3)
-        gathered = source.init(key_experience, env_params, hp.gamma)
-        return State(key, hp, env_params, init_learner(nets, hp, key_learner), gathered)
-
-    def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_sample, key_updates = threefry.spawn(state.key, 4)
-        exploring = exploring_policy(state.learner)
-        gathered, stats = source.collect(state.experience, state.env_params, state.hp.gamma, exploring, key_rollout)
-
-        def learn(learner: Learner, xs: tuple[Transition, jax.Array]) -> tuple[Learner, dict[str, jax.Array]]:
-            return update(config, nets, state.hp, learner, *xs)
-
-        xs = (source.sample(gathered, key_sample), jax.random.split(key_updates, config.num_updates))
-        learner, scalars = jax.lax.scan(learn, state.learner, xs)
-        following = state._replace(key=key, learner=learner, experience=gathered)
-        return following, Metrics(stats, jax.tree.map(jnp.mean, scalars))
-
-    steps_per_iteration = config.num_envs * config.rollout_length
-    return Agent(init, step, policy, steps_per_iteration, source.warmup_steps, "mpo", env, config)
+    return off_policy.make("mpo", env, algorithm(config, env.observation_space, env.action_space), config)
