@@ -29,7 +29,7 @@ class Ahead(NamedTuple):
     """The extras of a step: what follows it, also where the episode ends and nothing does."""
 
     action: jax.Array  # i32[...] a', the action chosen in next_obs
-    probability: jax.Array  # f32[..., A] that it was drawn with
+    probability: Any  # f32[..., A] that it was drawn with; (): not kept
 
 
 class State(NamedTuple):
