@@ -40,12 +40,12 @@ def split(key: jax.Array, num_samples: int, num_minibatches: int) -> jax.Array:
     return order.astype(jnp.int32).reshape(num_minibatches, -1)
 
 
-def require_split(name: str, parts: int, num_envs: int, rollout_length: int) -> None:
+def require_split(name: str, parts: int, num_envs: int, length: int, length_name: str = "rollout_length") -> None:
     """Raises InputError unless a rollout splits into as many equal parts as the field `name` asks for."""
-    num_samples = num_envs * rollout_length
+    num_samples = num_envs * length
     if parts < 1 or num_samples % parts:
         raise InputError(
-            f"{name}={parts} does not divide num_envs · rollout_length = {num_envs} · {rollout_length} = {num_samples}."
+            f"{name}={parts} does not divide num_envs · {length_name} = {num_envs} · {length} = {num_samples}."
         )
 
 

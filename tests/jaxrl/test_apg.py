@@ -1,5 +1,6 @@
 """Analytic policy gradients: the objective added up by hand, its gradient against finite differences, the update."""
 
+import dataclasses
 import functools
 
 import jax
@@ -16,7 +17,7 @@ from jaxrl import networks
 from jaxrl.agents import apg
 from jaxrl.distributions import SquashedNormal
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 HP = apg.Hyperparams(gamma=0.9, total_steps=1e6)
 
@@ -81,7 +82,7 @@ def test_objective_adds_up_every_episode_with_its_own_discounts(cut):
 
 def test_update_by_hand():
     """A policy of one number climbs the gradient; V = w is fitted to TD(λ) returns of two steps, one pass, one part."""
-    hp = HP._replace(td_lambda=0.5, policy_learning_rate=0.1, critic_learning_rate=0.2, target_rate=0.25)
+    hp = dataclasses.replace(HP, td_lambda=0.5, policy_learning_rate=0.2, critic_learning_rate=0.4, target_rate=0.25)
     nets = apg.Networks(
         networks.Network(
             lambda key: jnp.float32(0.3),
@@ -89,13 +90,14 @@ def test_update_by_hand():
         ),
         networks.Network(lambda key: jnp.float32(2.0), lambda w, obs: w + 0.0 * obs[..., 0]),
     )
-    before = apg.init_learner(nets, hp, jax.random.key(0))._replace(target_critic=jnp.float32(4.0))
+    before = apg.init_learner(nets, jax.random.key(0), hp)._replace(target_critic=jnp.float32(4.0))
     ones = jnp.ones((2, 1, 1))
     no = jnp.zeros((2, 1), jnp.bool_)
     batch = Transition(ones, ones, jnp.array([[1.0], [2.0]]), no, no, ones, ())
     config = apg.Config(critic_epochs=1, critic_minibatches=1)
+    context = Context(progress=jnp.float32(0.5))  # half of the step sizes is left
     update = jax.jit(functools.partial(apg.update, config, nets))
-    after, scalars = update(hp, before, jnp.float32(3.0), batch, jax.random.key(0))
+    after, (scalars, _) = update(hp, context, before, jnp.float32(3.0), batch, jax.random.key(0))
     late = 2 + 0.9 * 4
     targets = np.array([1 + 0.9 * (0.5 * 4 + 0.5 * late), late])
     np.testing.assert_allclose(scalars["value_mean"], targets.mean(), rtol=1e-5)

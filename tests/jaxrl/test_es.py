@@ -31,7 +31,7 @@ def test_one_step_by_hand():
     before = learner(hp, jnp.array([1.0, -4.0]))
     tried = es.perturbed(hp, before.params, noise)
     np.testing.assert_allclose(tried, [[1.5, -3.0], [2.5, -4.5], [0.5, -5.0], [-0.5, -3.5]])
-    after, scalars = es.update(hp, before, es.Generation(noise, jnp.array([4.0, 1.0, 2.0, 3.0])))
+    after, (scalars, _) = es.update(hp, before, es.Generation(noise, jnp.array([4.0, 1.0, 2.0, 3.0])))
     estimate = (2 / 3) * np.array([1.0 - 3.0, 2.0 + 1.0]) / (4 * 0.5)
     np.testing.assert_allclose(scalars["grad_norm"], np.linalg.norm(estimate), rtol=1e-5)
     descent = -estimate + 0.25 * np.array([1.0, -4.0])
@@ -91,7 +91,7 @@ def test_whole_episodes_are_counted_once_and_every_step_is():
     assert 0 < len(finished) < 8  # some are cut by the horizon
     np.testing.assert_allclose(metrics.scalars["fitness_mean"], np.mean(results))
     np.testing.assert_allclose(metrics.scalars["fitness_std"], np.reshape(results, (4, 2)).mean(1).std(), rtol=1e-5)
-    assert tuple(map(int, metrics.episodes)) == (sum(finished), sum(finished), len(finished))
+    assert tuple(map(int, metrics.episodes[:3])) == (sum(finished), sum(finished), len(finished))
 
 
 @pytest.mark.parametrize("population", [0, 7])

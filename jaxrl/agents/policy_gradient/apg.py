@@ -20,21 +20,23 @@ Deviations from the authors' code: the spread of π depends on the state; no nor
 norm); orthogonal weights.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
-from envs import episode, threefry
-from envs.base import Env
+from envs import episode
+from envs.base import Env, Game
 from envs.errors import InputError
 from envs.spaces import Space
 from jaxrl import exploration, losses, minibatches, networks, returns
 from jaxrl.actions import require_bounded_box, unit_box
+from jaxrl.loops import clock, keys, on_policy
 from jaxrl.rollout import Rollout, rollout
-from jaxrl.types import Agent, Metrics, Policy, Transition
+from jaxrl.types import Agent, Context, Diagnostics, Metrics, Policy, Transition
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Config:
     """Let both learning rates fall linearly to 0 over hp.total_steps."""
 
 
-class Hyperparams(NamedTuple):
+@struct.dataclass
+class Hyperparams(on_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
     policy_learning_rate: float = 5e-3
@@ -68,16 +71,12 @@ class Hyperparams(NamedTuple):
     """Adam's decay of the mean gradient."""
     adam_b2: float = 0.95
     """Adam's decay of the mean squared gradient."""
-    gamma: float = 0.99
-    """Discount."""
     td_lambda: float = 0.95
     """λ of the critic's targets."""
     target_rate: float = 0.6
     """How far the target follows the critic after each iteration."""
     max_grad_norm: float = 1.0
     """The gradients of policy and critic are each scaled down to this norm."""
-    total_steps: float | None = None
-    """Environment steps over which the learning rates are annealed; the length of the run unless given."""
 
 
 class Learner(NamedTuple):
@@ -98,7 +97,7 @@ class State(NamedTuple):
     env_params: Any
     learner: Learner
     episode: episode.EpisodeState  # [num_envs]
-    iteration: jax.Array  # i32[]
+    iteration: jax.Array  # i32[] updates of the learner so far
 
 
 class Networks(NamedTuple):
@@ -133,7 +132,7 @@ def optimizers(hp: Hyperparams) -> tuple[optax.GradientTransformation, optax.Gra
     return adam(hp.policy_learning_rate), adam(hp.critic_learning_rate)
 
 
-def init_learner(nets: Networks, hp: Hyperparams, key: jax.Array) -> Learner:
+def init_learner(nets: Networks, key: jax.Array, hp: Hyperparams) -> Learner:
     """Draws the parameters; the target starts as a copy."""
     key_actor, key_critic = jax.random.split(key)
     actor, critic = nets.actor.init(key_actor), nets.critic.init(key_critic)
@@ -186,17 +185,19 @@ def update(
     config: Config,
     nets: Networks,
     hp: Hyperparams,
+    context: Context,
     learner: Learner,
     gradient: Any,
     batch: Transition,
     key: jax.Array,
-) -> tuple[Learner, dict[str, jax.Array]]:
+) -> tuple[Learner, Diagnostics]:
     """One gradient step of the policy, several epochs of the critic.
 
     Args:
         config: static configuration.
         nets: from `build`.
-        hp: hyper-parameters; the learning rates are used as they are.
+        hp: hyper-parameters.
+        context: how far the run is.
         learner: parameters, target and optimiser states.
         gradient: ∇J with respect to the policy's parameters, which only the environment can tell.
         batch: [H, N, ...] the steps that it was computed on.
@@ -205,6 +206,10 @@ def update(
     Returns:
         (learner, scalars; those of the critic averaged over its gradient steps).
     """
+    if config.anneal_learning_rate:
+        left = exploration.anneal(1.0, 0.0, context.progress)
+        rates = hp.policy_learning_rate * left, hp.critic_learning_rate * left
+        hp = replace(hp, policy_learning_rate=rates[0], critic_learning_rate=rates[1])
     actor_opt, critic_opt = optimizers(hp)
     step, actor_state = actor_opt.update(jax.tree.map(jnp.negative, gradient), learner.actor_opt)
     actor = optax.apply_updates(learner.actor, step)
@@ -236,53 +241,54 @@ def update(
         "policy_std": nets.actor.apply(actor, batch.obs).std.mean(),
         "grad_norm": optax.tree.norm(gradient),
     }
-    return Learner(actor, critic, target_critic, actor_state, critic_state), scalars
+    return Learner(actor, critic, target_critic, actor_state, critic_state), Diagnostics(scalars)
 
 
 def make(env: Env, config: Config = Config()) -> Agent:
     """Binds analytic policy gradients to an environment with a bounded Box of actions.
 
     Raises:
-        InputError: another action space, or a rollout that does not split into minibatches.
+        InputError: another action space, a rollout that does not split into minibatches, or a game.
     """
+    if isinstance(env, Game):
+        raise InputError(f"apg plays alone: {type(env).__name__} has {env.num_players} players.")
+    minibatches.require_split(
+        "critic_minibatches", config.critic_minibatches, config.num_envs, config.horizon, "horizon"
+    )
     steps_per_iteration = config.num_envs * config.horizon
-    if config.critic_minibatches < 1 or steps_per_iteration % config.critic_minibatches:
-        raise InputError(
-            f"critic_minibatches={config.critic_minibatches} does not divide num_envs · horizon = "
-            f"{config.num_envs} · {config.horizon} = {steps_per_iteration}."
-        )
     nets = build(config, env.observation_space, env.action_space)
     box = unit_box(require_bounded_box("apg", env.action_space))
 
-    def policy(state: State) -> Policy:
+    def policy(state: State, shared: Any = ()) -> Policy:
+        del shared
+
         def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
             del key
             return box.to_env(nets.actor.apply(state.learner.actor, obs).mode()), memory, ()
 
         return Policy(act)
 
-    def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
-        key, key_learner, key_episode = jax.random.split(key, 3)
+    def init(key: jax.Array, hp: Hyperparams, env_params: Any, shared: Any = ()) -> State:
+        del shared
+        key, key_learner, key_episode = keys.split(key, True, True, True)
         running = episode.reset(env, env_params, key_episode, config.num_envs)
-        return State(key, hp, env_params, init_learner(nets, hp, key_learner), running, jnp.int32(0))
+        return State(key, hp, env_params, init_learner(nets, key_learner, hp), running, jnp.int32(0))
 
-    def step(state: State) -> tuple[State, Metrics]:
-        key, key_rollout, key_update = threefry.spawn(state.key, 3)
+    def step(state: State, shared: Any = ()) -> tuple[State, Metrics]:
+        key, key_rollout, key_update = keys.spawn(state.key, True, True, True)
         hp, learner = state.hp, state.learner
-        if config.anneal_learning_rate:
-            taken = state.iteration * steps_per_iteration
-            left = exploration.linear(1.0, 0.0, exploration.horizon(hp.total_steps), taken)
-            hp = hp._replace(
-                policy_learning_rate=hp.policy_learning_rate * left, critic_learning_rate=hp.critic_learning_rate * left
-            )
+        progress = clock.progress(hp, state.iteration, steps_per_iteration)
 
         def window(actor: Any) -> tuple[jax.Array, Rollout]:
             fixed = (learner.target_critic, state.env_params, state.episode, key_rollout, config.horizon)
             return objective(env, nets, hp, actor, *fixed)
 
         gradient, out = jax.grad(window, has_aux=True)(learner.actor)
-        learner, scalars = update(config, nets, hp, learner, gradient, out.transitions, key_update)
-        following = state._replace(key=key, learner=learner, episode=out.episode, iteration=state.iteration + 1)
+        context = Context(shared, state.env_params, progress)
+        learner, (scalars, _) = update(config, nets, hp, context, learner, gradient, out.transitions, key_update)
+        following = state._replace(
+            key=key, learner=learner, episode=out.episode, iteration=clock.advance(state.iteration)
+        )
         return following, Metrics(out.stats, scalars)
 
     return Agent(init, step, policy, steps_per_iteration, 0, "apg", env, config)

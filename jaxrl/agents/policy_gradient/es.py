@@ -25,20 +25,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 from jax.flatten_util import ravel_pytree
 
-from envs import episode, threefry
-from envs.base import Env
+from envs import episode
+from envs.base import Env, Game
 from envs.episode import EpisodeStats
 from envs.errors import InputError
 from envs.spaces import Box, Space
-from jaxrl import networks, normalize, policies
+from jaxrl import networks, policies
+from jaxrl import signals as signal
+from jaxrl.agents.policy_gradient import policy_and_value
+from jaxrl.agents.policy_gradient.policy_and_value import Learner
+from jaxrl.loops import keys
 from jaxrl.rollout import rollout
-from jaxrl.types import Agent, Metrics, Policy
+from jaxrl.types import Agent, Diagnostics, Metrics, Policy
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(policies.Config):
     """What is static: a new value means a new compilation."""
 
     population: int = 64
@@ -47,19 +52,13 @@ class Config:
     """Episodes that each of them is judged by."""
     horizon: int | None = None
     """Steps that each episode may take; the environment's time limit unless given."""
-    torso: networks.Torso = "mlp"
-    """What stands between the observation and the actions."""
     hidden: tuple[int, ...] = (32, 32)
-    """Sizes of the dense layers."""
-    activation: networks.Activation = "tanh"
-    """After every dense layer."""
-    squash: policies.Squash = "clip"
-    """How a continuous action enters the Box: clipped to it, or through tanh."""
     normalize_obs: bool = False
     """Give observations mean 0 and standard deviation 1, by running statistics of the run."""
 
 
-class Hyperparams(NamedTuple):
+@struct.dataclass
+class Hyperparams:
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
     learning_rate: float = 0.05
@@ -70,13 +69,6 @@ class Hyperparams(NamedTuple):
     """Pulls the parameters to 0: subtracted, times the parameters, from the estimated gradient."""
 
 
-class Learner(NamedTuple):
-    """What `update` changes."""
-
-    params: Any  # θ
-    opt_state: Any
-
-
 class State(NamedTuple):
     """Everything in which two runs can differ."""
 
@@ -84,7 +76,7 @@ class State(NamedTuple):
     hp: Hyperparams
     env_params: Any
     learner: Learner
-    obs_moments: Any  # normalize.Moments, or () when observations are not normalised
+    signals: tuple[Any, ...]  # the state of each
 
 
 class Generation(NamedTuple):
@@ -111,10 +103,9 @@ def optimizer(hp: Hyperparams) -> optax.GradientTransformation:
     return optax.chain(optax.add_decayed_weights(hp.weight_decay), optax.adam(hp.learning_rate))
 
 
-def init_learner(net: networks.Network, hp: Hyperparams, key: jax.Array) -> Learner:
-    """Draws the parameters."""
-    params = net.init(key)
-    return Learner(params, optimizer(hp).init(params))
+def init_learner(net: networks.Network, key: jax.Array, hp: Hyperparams) -> Learner:
+    """Draws the parameters θ."""
+    return policy_and_value.init_learner(net.init(key), optimizer(hp))
 
 
 def centred_ranks(fitness: jax.Array) -> jax.Array:
@@ -136,7 +127,7 @@ def perturbed(hp: Hyperparams, params: Any, noise: jax.Array) -> Any:
     return jax.vmap(unravel)(flat + hp.sigma * jnp.concatenate([noise, -noise]))
 
 
-def update(hp: Hyperparams, learner: Learner, batch: Generation) -> tuple[Learner, dict[str, jax.Array]]:
+def update(hp: Hyperparams, learner: Learner, batch: Generation) -> tuple[Learner, Diagnostics]:
     """One step along the estimated gradient.
 
     Args:
@@ -150,7 +141,6 @@ def update(hp: Hyperparams, learner: Learner, batch: Generation) -> tuple[Learne
     flat, unravel = ravel_pytree(learner.params)
     up, down = jnp.split(centred_ranks(batch.fitness), 2)
     estimate = (up - down) @ batch.noise / (batch.fitness.size * hp.sigma)
-    updates, opt_state = optimizer(hp).update(unravel(-estimate), learner.opt_state, learner.params)
     scalars = {
         "fitness_mean": batch.fitness.mean(),
         "fitness_std": batch.fitness.std(),
@@ -158,54 +148,53 @@ def update(hp: Hyperparams, learner: Learner, batch: Generation) -> tuple[Learne
         "grad_norm": jnp.linalg.norm(estimate),
         "param_norm": jnp.linalg.norm(flat),
     }
-    return Learner(optax.apply_updates(learner.params, updates), opt_state), scalars
+    return policy_and_value.descend(learner, unravel(-estimate), optimizer(hp)), Diagnostics(scalars)
 
 
 def make(env: Env, config: Config = Config()) -> Agent:
     """Binds evolution strategies to an environment.
 
     Raises:
-        InputError: an odd population, an environment without time limit and no `horizon`, or spaces that the policy
-            cannot handle.
+        InputError: an odd population, an environment without time limit and no `horizon`, spaces that the policy
+            cannot handle, or a game.
     """
+    if isinstance(env, Game):
+        raise InputError(f"es plays alone: {type(env).__name__} has {env.num_players} players.")
     if config.population < 2 or config.population % 2:
         raise InputError(f"population={config.population} must be even and at least 2: perturbations come in pairs.")
     horizon = config.horizon or env.max_steps
     if horizon is None:
         raise InputError(f"{type(env).__name__} has no time limit: give a horizon, an episode might never end.")
-    space = env.observation_space
-    box = space if isinstance(space, Box) else None
-    if config.normalize_obs and box is None:
-        raise InputError(f"normalize_obs needs Box observations; the environment has {space}.")
-    net = build(config, space, env.action_space)
+    net = build(config, env.observation_space, env.action_space)
     num_envs = config.population * config.episodes
+    signals = signal.normalisations(env, config, num_envs)
 
-    def normalized(state: State, obs: Any) -> Any:
-        return normalize.normalize(state.obs_moments, obs) if config.normalize_obs else obs
+    def policy(state: State, shared: Any = ()) -> Policy:
+        del shared
 
-    def policy(state: State) -> Policy:
         def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
             del key
-            return net.apply(state.learner.params, normalized(state, obs)), memory, ()
+            return net.apply(state.learner.params, obs), memory, ()
 
-        return Policy(act)
+        return signal.seeing(signals, state.hp, state.signals, Policy(act))
 
     def population_policy(state: State, members: Any) -> Policy:
         def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
             del key
-            split = jax.tree.map(lambda x: x.reshape(config.population, -1, *x.shape[1:]), normalized(state, obs))
-            action = jax.vmap(net.apply)(members, split)
+            of_each = jax.tree.map(lambda x: x.reshape(config.population, -1, *x.shape[1:]), obs)
+            action = jax.vmap(net.apply)(members, of_each)
             return action.reshape(num_envs, *action.shape[2:]), memory, ()
 
-        return Policy(act)
+        return signal.seeing(signals, state.hp, state.signals, Policy(act))
 
-    def init(key: jax.Array, hp: Hyperparams, env_params: Any) -> State:
-        key, key_learner = jax.random.split(key)
-        moments = normalize.init(jnp.zeros(box.shape)) if box and config.normalize_obs else ()
-        return State(key, hp, env_params, init_learner(net, hp, key_learner), moments)
+    def init(key: jax.Array, hp: Hyperparams, env_params: Any, shared: Any = ()) -> State:
+        del shared
+        key, key_learner = keys.split(key, True, True)
+        return State(key, hp, env_params, init_learner(net, key_learner, hp), signal.init(signals, key, hp))
 
-    def step(state: State) -> tuple[State, Metrics]:
-        key, key_noise, key_start, key_rollout = threefry.spawn(state.key, 4)
+    def step(state: State, shared: Any = ()) -> tuple[State, Metrics]:
+        del shared
+        key, key_noise, key_start, key_rollout = keys.spawn(state.key, True, True, True, True)
         params = state.learner.params
         noise = jax.random.normal(key_noise, (config.population // 2, ravel_pytree(params)[0].size))
         acting = population_policy(state, perturbed(state.hp, params, noise))
@@ -217,12 +206,17 @@ def make(env: Env, config: Config = Config()) -> Agent:
         first = jnp.cumsum(ended, axis=0) - ended == 0  # [horizon, num_envs] whether a step is of the first episode
         result = jnp.sum(steps.reward * first, axis=0)
         finished = ended.any(axis=0)
+        whole = first * finished
         stats = EpisodeStats(
-            jnp.sum(result * finished), jnp.sum(first.sum(axis=0) * finished), finished.sum(dtype=jnp.int32)
+            return_sum=jnp.sum(result * finished),
+            length_sum=jnp.sum(whole, dtype=jnp.int32),
+            count=finished.sum(dtype=jnp.int32),
+            cost_sum=jax.tree.map(lambda cost: jnp.sum(cost * whole[..., None], axis=(0, 1)), steps.cost),
         )
         fitness = result.reshape(config.population, config.episodes).mean(axis=1)
-        learner, scalars = update(state.hp, state.learner, Generation(noise, fitness))
-        moments = normalize.update(state.obs_moments, steps.obs) if config.normalize_obs else ()
-        return state._replace(key=key, learner=learner, obs_moments=moments), Metrics(stats, scalars)
+        learner, (scalars, _) = update(state.hp, state.learner, Generation(noise, fitness))
+        # Only the statistics of what was seen are wanted; they draw nothing.
+        moved, _, _ = signal.gathered(signals, state.hp, state.signals, steps, key_rollout)
+        return state._replace(key=key, learner=learner, signals=moved), Metrics(stats, scalars)
 
     return Agent(init, step, policy, num_envs * horizon, 0, "es", env, config)
