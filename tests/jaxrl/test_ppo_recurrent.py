@@ -12,7 +12,7 @@ from envs.spaces import Box, Discrete
 from jaxrl import networks, policies
 from jaxrl.agents import ppo_recurrent
 from jaxrl.rollout import initial_memory, rollout
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
@@ -67,27 +67,28 @@ def test_replaying_is_acting(cell):
         def noting(key, obs, memory):
             action, after, extras = acting.act(key, obs, memory)
             value = nets.step(params, obs, memory)[1]
-            return action, after, extras | {"value": value, "before": memory, "after": after}
+            return action, after, (extras, value, memory, after)
 
         start = episode.reset(env, env_params, key, 4)
         policy = acting._replace(act=noting)
         out = rollout(env, env_params, policy, start, initial_memory(acting, 4), key, before + length)
         batch = jax.tree.map(lambda x: x[before:], out.transitions)
-        memory = jax.tree.map(lambda x: x[0], batch.extras["before"])
+        drawn, acted, before_step, after_step = batch.extras
+        memory = jax.tree.map(lambda x: x[0], before_step)
         ended = batch.terminated | batch.truncated
         # Beside it the same, had all that was seen in the first step been something else.
         obs = jnp.concatenate([batch.obs, batch.obs.at[0].add(1.0)], 1)
         twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), memory)
         replayed = nets.unroll(params, obs, twice, jnp.tile(ended, 2), jnp.tile(batch.next_obs, (1, 2, 1)))
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (batch.next_obs, batch.extras["after"]))
-        return batch, ended, replayed, nets.step(params, *flat)[1].reshape(length, 4)
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (batch.next_obs, after_step))
+        return batch, drawn, acted, ended, replayed, nets.step(params, *flat)[1].reshape(length, 4)
 
-    batch, ended, (policy, value, next_value), successor = jax.device_get(play(jax.random.key(0)))
+    batch, drawn, acted, ended, (policy, value, next_value), successor = jax.device_get(play(jax.random.key(0)))
     policy = jax.tree.map(lambda x: x[:, :4], policy)
     value, other, next_value = value[:, :4], value[:, 4:], next_value[:, :4]
-    log_prob = policy.log_prob(batch.extras["unit_action"])
-    np.testing.assert_allclose(log_prob, batch.extras["log_prob"], atol=1e-6)
-    np.testing.assert_allclose(value, batch.extras["value"], atol=1e-6)
+    log_prob = policy.log_prob(drawn.unit_action)
+    np.testing.assert_allclose(log_prob, drawn.log_prob, atol=1e-6)
+    np.testing.assert_allclose(value, acted, atol=1e-6)
     np.testing.assert_allclose(next_value, successor, atol=1e-6)
     np.testing.assert_allclose(next_value[:-1][~ended[:-1]], value[1:][~ended[:-1]], atol=1e-6)
     # The test means something: cuts in every lane, memories that matter, values that differ across a cut.
@@ -102,7 +103,7 @@ def test_replaying_is_acting(cell):
 
 def test_loss_by_hand():
     """Before the first gradient step the ratio is 1: −mean A = 0, and ½ (V − G)² with G from the replayed values."""
-    config = ppo_recurrent.Config(num_envs=4, num_epochs=1, num_minibatches=1, hidden=(), memory_size=4)
+    config = ppo_recurrent.Config(num_epochs=1, num_minibatches=1, hidden=(), memory_size=4)
     hp = ppo_recurrent.Hyperparams(gamma=0.5, gae_lambda=0.8)
     nets = ppo_recurrent.build(config, Box(-1, 1, (2,)), Discrete(3))
     rng = np.random.default_rng(0)
@@ -113,11 +114,12 @@ def test_loss_by_hand():
 
     @jax.jit
     def learn(key):
-        learner = ppo_recurrent.init_learner(nets, hp, key)
+        learner = ppo_recurrent.init_learner(nets, key, hp)
         policy, value, next_value = nets.unroll(learner.params, obs, memory, terminated | truncated, next_obs)
-        extras = {"unit_action": action, "log_prob": policy.log_prob(action), "memory": memory}
-        batch = Transition(obs, action, reward, terminated, truncated, next_obs, extras)
-        return value, next_value, ppo_recurrent.update(config, nets, hp, learner, batch, key)[1]
+        extras = policies.Sampled(action, policy.log_prob(action))
+        batch = Transition(obs, action, reward, terminated, truncated, next_obs, extras, memory=memory)
+        context = Context(progress=jnp.float32(0))
+        return value, next_value, ppo_recurrent.update(config, nets, hp, context, learner, batch, key)[1].scalars
 
     value, next_value, scalars = jax.device_get(learn(jax.random.key(3)))
     target, following = np.zeros((6, 4)), next_value[-1]

@@ -91,27 +91,28 @@ def test_replaying_is_acting():
         def noting(key, obs, memory):
             action, after, extras = acting.act(key, obs, memory)
             value = nets.step(params, obs, memory)[1]
-            return action, after, extras | {"value": value, "before": memory, "after": after}
+            return action, after, (extras, value, memory, after)
 
         start = episode.reset(env, env_params, key, 4)
         policy = acting._replace(act=noting)
         out = rollout(env, env_params, policy, start, initial_memory(acting, 4), key, before + length)
         batch = jax.tree.map(lambda x: x[before:], out.transitions)
-        memory = jax.tree.map(lambda x: x[0], batch.extras["before"])
+        drawn, acted, before_step, after_step = batch.extras
+        memory = jax.tree.map(lambda x: x[0], before_step)
         ended = batch.terminated | batch.truncated
         # Beside it the same, had all that was seen in the first step been something else.
         obs = jnp.concatenate([batch.obs, batch.obs.at[0].add(1.0)], 1)
         twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), memory)
         replayed = nets.unroll(params, obs, twice, jnp.tile(ended, 2), jnp.tile(batch.next_obs, (1, 2, 1)))
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (batch.next_obs, batch.extras["after"]))
-        return batch, ended, replayed, nets.step(params, *flat)[1].reshape(length, 4)
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (batch.next_obs, after_step))
+        return batch, drawn, acted, ended, replayed, nets.step(params, *flat)[1].reshape(length, 4)
 
-    batch, ended, (policy, value, next_value), successor = jax.device_get(play(jax.random.key(0)))
+    batch, drawn, acted, ended, (policy, value, next_value), successor = jax.device_get(play(jax.random.key(0)))
     policy = jax.tree.map(lambda x: x[:, :4], policy)
     value, other, next_value = value[:, :4], value[:, 4:], next_value[:, :4]
-    log_prob = policy.log_prob(batch.extras["unit_action"])
-    np.testing.assert_allclose(log_prob, batch.extras["log_prob"], atol=1e-6)
-    np.testing.assert_allclose(value, batch.extras["value"], atol=1e-6)
+    log_prob = policy.log_prob(drawn.unit_action)
+    np.testing.assert_allclose(log_prob, drawn.log_prob, atol=1e-6)
+    np.testing.assert_allclose(value, acted, atol=1e-6)
     np.testing.assert_allclose(next_value, successor, atol=1e-6)
     np.testing.assert_allclose(next_value[:-1][~ended[:-1]], value[1:][~ended[:-1]], atol=1e-6)
     # The test means something: cuts in every lane, memories that matter, values that differ across a cut.
