@@ -23,7 +23,7 @@ def test_masked_actions_are_never_taken_and_leave_no_nan(shared):
     taken = np.asarray(action)
     assert set(taken[0::2]) == {0, 2}  # both that are allowed
     assert set(taken[1::2]) == {2}
-    np.testing.assert_array_equal(extras["log_prob"][1::2], 0.0)
+    np.testing.assert_array_equal(extras.log_prob[1::2], 0.0)
     best = policies.greedy(nets, params).act(jax.random.key(2), obs, ())[0]
     assert not (np.asarray(best) == 1).any()
 

@@ -11,9 +11,12 @@ import jaxrl
 from envs.base import Env, Step
 from envs.errors import InputError
 from envs.spaces import Box, Discrete, MultiDiscrete
+from jaxrl import policies
 from jaxrl.agents import ppo
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
+
+START = Context(progress=jnp.float32(0))
 
 
 def batch(steps=8, num_envs=4, seed=0):
@@ -23,7 +26,7 @@ def batch(steps=8, num_envs=4, seed=0):
     flags = rng.random((2, steps, num_envs)) < 0.2
     goes_on = ~flags.any(0)[:-1, :, None]
     next_obs[:-1] = np.where(goes_on, obs[1:], next_obs[:-1])  # what the next step sees
-    extras = {"unit_action": jnp.asarray(action), "log_prob": jnp.full((steps, num_envs), -0.7)}
+    extras = policies.Sampled(jnp.asarray(action), jnp.full((steps, num_envs), -0.7))
     reward = jnp.asarray(rng.normal(size=(steps, num_envs)), jnp.float32)
     return Transition(obs, jnp.asarray(action), reward, *map(jnp.asarray, flags), next_obs, extras)
 
@@ -41,9 +44,14 @@ def test_update_is_one_hand_computed_adam_step():
     config = ppo.Config(num_epochs=1, num_minibatches=1, hidden=(4, 4))
     hp = ppo.Hyperparams(learning_rate=0.01, gamma=0.9, gae_lambda=0.8, entropy_coef=0.02, max_grad_norm=0.3)
     nets = ppo.build(config, Box(-9, 9, (3,)), Discrete(2))
-    learner = ppo.init_learner(nets, hp, jax.random.key(0))
+    learner = ppo.init_learner(nets, jax.random.key(0), hp)
     data = batch()
-    new, scalars = jax.jit(lambda learner: ppo.update(config, nets, hp, learner, data, jax.random.key(1)))(learner)
+
+    @jax.jit
+    def update(learner):
+        return ppo.update(config, nets, ppo.loss, hp, START, learner, data, jax.random.key(1))
+
+    new, (scalars, _) = update(learner)
 
     flat, unravel = jax.flatten_util.ravel_pytree(learner.params)
     flat = np.asarray(flat, np.float64)
@@ -107,26 +115,26 @@ def test_early_stop_throws_the_rest_of_an_update_away():
     config = ppo.Config(num_epochs=3, num_minibatches=2, hidden=(4,), early_stop=True)
     hp = ppo.Hyperparams(learning_rate=0.02, target_kl=0.004, max_grad_norm=10.0)
     nets = ppo.build(config, Box(-9, 9, (3,)), Discrete(2))
-    learner = ppo.init_learner(nets, hp, jax.random.key(0))
+    learner = ppo.init_learner(nets, jax.random.key(0), hp)
     data, key = batch(steps=16), jax.random.key(2)
     log_prob = nets.policy(learner.params, data.obs).log_prob(data.action)
-    data = data._replace(extras=data.extras | {"log_prob": log_prob})
+    data = data._replace(extras=data.extras._replace(log_prob=log_prob))
 
     @jax.jit
     def update(hp):
-        return ppo.update(config, nets, hp, learner, data, key)
+        return ppo.update(config, nets, ppo.loss, hp, START, learner, data, key)
 
-    stopped, scalars = update(hp)
+    stopped, (scalars, _) = update(hp)
     applied = round(float(scalars["applied"]) * 6)
     assert 1 < applied < 6
     assert float(scalars["approx_kl"]) <= 1.5 * 0.004
     # Adam counts the steps that it has taken.
     assert int(optax.tree.get(stopped.opt_state, "count")) == applied
-    whole, scalars = update(hp._replace(target_kl=1e9))
+    whole, (scalars, _) = update(dataclasses.replace(hp, target_kl=1e9))
     assert float(scalars["applied"]) == 1.0
     assert int(optax.tree.get(whole.opt_state, "count")) == 6
     plain = ppo.Config(num_epochs=3, num_minibatches=2, hidden=(4,))
-    want, _ = jax.jit(lambda learner: ppo.update(plain, nets, hp, learner, data, key))(learner)
+    want, _ = jax.jit(lambda learner: ppo.update(plain, nets, ppo.loss, hp, START, learner, data, key))(learner)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
@@ -135,24 +143,25 @@ def test_penalty_doubles_and_halves_and_its_gradient_holds_the_policy():
     config = ppo.Config(num_epochs=4, num_minibatches=1, hidden=(4,), surrogate="kl_penalty")
     hp = ppo.Hyperparams(learning_rate=0.02, entropy_coef=0.0, max_grad_norm=10.0)
     nets = ppo.build(config, Box(-9, 9, (3,)), Discrete(2))
-    learner = ppo.init_learner(nets, hp, jax.random.key(0))
+    learner = ppo.init_learner(nets, jax.random.key(0), hp)
     data = batch(steps=16)
     old = nets.policy(learner.params, data.obs)
-    data = data._replace(extras=data.extras | {"log_prob": old.log_prob(data.action)})
+    data = data._replace(extras=data.extras._replace(log_prob=old.log_prob(data.action)))
 
     @jax.jit
     def update(hp, beta):
-        return ppo.update(config, nets, hp, learner._replace(kl_coef=beta), data, jax.random.key(1))
+        changed = learner._replace(kl_coef=beta)
+        return ppo.update(config, nets, ppo.loss, hp, START, changed, data, jax.random.key(1))
 
     moved = []
     for beta in (0.0, 1.0, 100.0):
-        new, scalars = update(hp, jnp.float32(beta))
+        new, (scalars, _) = update(hp, jnp.float32(beta))
         kl = float(old.kl(nets.policy(new.params, data.obs)).mean())
         np.testing.assert_allclose(scalars["kl"], kl, rtol=1e-3, atol=1e-7)
         moved.append(kl)
     assert moved[0] > moved[1] > moved[2] > 0
     for target, factor in ((moved[1] / 1.6, 2.0), (moved[1] / 1.4, 1.0), (moved[1] * 1.4, 1.0), (moved[1] * 1.6, 0.5)):
-        new, _ = update(hp._replace(target_kl=target), jnp.float32(1.0))
+        new, _ = update(dataclasses.replace(hp, target_kl=target), jnp.float32(1.0))
         assert float(new.kl_coef) == factor
 
 
