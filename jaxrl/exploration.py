@@ -1,4 +1,4 @@
-"""Exploration: ε-greedy, softmax, Gaussian and Ornstein–Uhlenbeck noise, and schedules of a traced step.
+"""Exploration: ε-greedy, softmax, Gaussian and Ornstein–Uhlenbeck noise, and schedules.
 
 One key serves the whole batch. Rates, temperatures and step counts may be traced, so they can be swept.
 """
@@ -94,26 +94,6 @@ def ou_step(
     DDPG, arXiv:1509.02971, uses θ = 0.15, σ = 0.2).
     """
     return state - theta * state * dt + sigma * jnp.sqrt(dt) * jax.random.normal(key, state.shape, state.dtype)
-
-
-def horizon(total_steps: jax.Array | float | None) -> jax.Array | float:
-    """Returns `hp.total_steps`, the environment steps that an agent's schedules run over.
-
-    Raises:
-        InputError: it is not set; `make_train`, `fit` and `sweep` set it to the length of the run.
-    """
-    if total_steps is None:
-        raise InputError("hp.total_steps is None: give the number of environment steps that the schedules run over.")
-    return total_steps
-
-
-def linear(
-    start: jax.Array | float, end: jax.Array | float, steps: jax.Array | float, step: jax.Array | float
-) -> jax.Array:
-    """Moves from `start` at step 0 to `end` at step `steps` along a line and stays there, f32."""
-    steps, step = jnp.asarray(steps, jnp.float32), jnp.asarray(step, jnp.float32)
-    fraction = jnp.where(step >= steps, 1.0, step / jnp.maximum(steps, 1.0))
-    return start + (jnp.asarray(end, jnp.float32) - start) * fraction
 
 
 def anneal(

@@ -243,28 +243,12 @@ def sampling(nets: Networks, params: Any) -> Policy:
     return Policy(act)
 
 
-def old_sampling(nets: Networks, params: Any, see: Callable[[Any], Any] = lambda obs: obs) -> Policy:
-    """The policy as it explores; extras hold "unit_action" as it was drawn and its "log_prob" f32[B].
-
-    Args:
-        nets: from `build`.
-        params: their parameters.
-        see: what to do to an observation first, e.g. normalise it.
-    """
-
-    def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-        unit_action, log_prob = nets.policy(params, see(obs)).sample_and_log_prob(key)
-        return nets.to_env(unit_action), memory, {"unit_action": unit_action, "log_prob": log_prob}
-
-    return Policy(act)
-
-
-def greedy(nets: Networks, params: Any, see: Callable[[Any], Any] = lambda obs: obs) -> Policy:
-    """The most probable action, or the Gaussian's mean; arguments as in `sampling`."""
+def greedy(nets: Networks, params: Any) -> Policy:
+    """The most probable action, or the Gaussian's mean."""
 
     def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
         del key
-        return nets.to_env(nets.policy(params, see(obs)).mode()), memory, ()
+        return nets.to_env(nets.policy(params, obs).mode()), memory, ()
 
     return Policy(act)
 
@@ -276,17 +260,6 @@ def sampling_with_memory(nets: MemoryNetworks, params: Any) -> Policy:
         policy, _, memory = nets.step(params, obs, memory)
         drawn = Sampled(*policy.sample_and_log_prob(key))
         return nets.to_env(drawn.unit_action), memory, drawn
-
-    return Policy(act, nets.memory)
-
-
-def old_sampling_with_memory(nets: MemoryNetworks, params: Any) -> Policy:
-    """As `sampling`, for networks with a memory."""
-
-    def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-        policy, _, memory = nets.step(params, obs, memory)
-        unit_action, log_prob = policy.sample_and_log_prob(key)
-        return nets.to_env(unit_action), memory, {"unit_action": unit_action, "log_prob": log_prob}
 
     return Policy(act, nets.memory)
 

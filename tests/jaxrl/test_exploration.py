@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from envs.errors import InputError
 from jaxrl import exploration
 
 DRAWS = 60_000
@@ -93,10 +94,19 @@ def test_ornstein_uhlenbeck_reverts_and_has_its_stationary_spread_and_memory():
 
 
 def test_linear_schedule():
-    steps = jnp.array([0, 25, 100, 1000])
-    np.testing.assert_allclose(exploration.linear(1.0, 0.2, 100, steps), [1.0, 0.8, 0.2, 0.2], rtol=1e-6)
-    np.testing.assert_allclose(exploration.linear(0.4, 1.0, 100, steps), [0.4, 0.55, 1.0, 1.0], rtol=1e-6)
-    np.testing.assert_allclose(exploration.linear(1.0, 0.2, 0, jnp.array([0, 5])), [0.2, 0.2], rtol=1e-6)
+    """From 1 to 0.2 over the whole run, over a quarter of it, and at once; and upwards."""
+    progress = jnp.array([0.0, 0.125, 0.25, 0.5, 1.0])
+    np.testing.assert_allclose(exploration.anneal(1.0, 0.2, progress), [1.0, 0.9, 0.8, 0.6, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(exploration.anneal(1.0, 0.2, progress, 0.25), [1.0, 0.6, 0.2, 0.2, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(exploration.anneal(0.4, 1.0, progress, 0.5), [0.4, 0.55, 0.7, 1.0, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(exploration.anneal(1.0, 0.2, progress, 0.0), [0.2] * 5, rtol=1e-6)
+    hp = exploration.EpsilonGreedy(epsilon_start=1.0, epsilon_end=0.2, epsilon_fraction=0.25)
+    np.testing.assert_allclose(exploration.epsilon(hp, progress), [1.0, 0.6, 0.2, 0.2, 0.2], rtol=1e-6)
+
+
+def test_a_schedule_needs_the_length_of_the_run():
+    with pytest.raises(InputError, match=r"hp\.total_steps is None"):
+        exploration.anneal(1.0, 0.2, None)
 
 
 def test_exponential_schedule():
@@ -106,6 +116,6 @@ def test_exponential_schedule():
 
 
 def test_schedules_can_be_swept_by_vmap():
-    ends = jnp.array([0.1, 0.5])
-    swept = jax.jit(jax.vmap(exploration.linear, in_axes=(None, 0, 0, None)))(1.0, ends, jnp.array([10, 20]), 10)
+    ends, fractions = jnp.array([0.1, 0.5]), jnp.array([0.25, 1.0])
+    swept = jax.jit(jax.vmap(exploration.anneal, in_axes=(None, 0, None, 0)))(1.0, ends, jnp.float32(0.5), fractions)
     np.testing.assert_allclose(swept, [0.1, 0.75], rtol=1e-6)
