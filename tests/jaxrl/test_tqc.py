@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from jaxrl import networks
 from jaxrl.agents import tqc
 from jaxrl.distributions import SquashedNormal
 from jaxrl.train import make_train
-from jaxrl.types import Transition
+from jaxrl.types import Context, Transition
 
 STILL = tqc.Hyperparams(
     policy_learning_rate=0.0,
@@ -40,7 +42,7 @@ def simple_networks():
 
 
 def learner(hp=STILL):
-    init = tqc.init_learner(simple_networks(), hp, jax.random.key(0))
+    init = tqc.init_learner(simple_networks(), jax.random.key(0), hp)
     critics, targets = jnp.array([[0.0, 1.0, 2.0], [1.0, 1.0, 1.0]]), jnp.array([[4.0, 0.0, 9.0], [7.0, 2.0, 8.0]])
     return init._replace(critics=critics, target_critics=targets)
 
@@ -57,7 +59,7 @@ def transition(terminated=False, truncated=False):
 )
 def test_losses_by_hand(terminated, truncated, targets):
     batch = transition(terminated, truncated)
-    after, scalars = tqc.update(CONFIG, simple_networks(), STILL, learner(), batch, jax.random.key(0))
+    after, told = tqc.update(CONFIG, simple_networks(), STILL, Context(), learner(), batch, jax.random.key(0))
     want = 0.0
     for atoms in ((0.0, 1.0, 2.0), (1.0, 1.0, 1.0)):
         pairs = []
@@ -67,17 +69,32 @@ def test_losses_by_hand(terminated, truncated, targets):
                 huber = 0.5 * error**2 if abs(error) <= 1 else abs(error) - 0.5
                 pairs.append(abs((m + 0.5) / 3 - (error < 0)) * huber)
         want += np.mean(pairs)
-    np.testing.assert_allclose(scalars["critic_loss"], want, rtol=1e-5)
-    np.testing.assert_allclose(scalars["actor_loss"], 0.2 * -0.7 - 1.0, rtol=1e-5)  # the mean of all atoms is 1
-    np.testing.assert_allclose(scalars["entropy"], 0.7, rtol=1e-6)
+    np.testing.assert_allclose(told.scalars["critic_loss"], want, rtol=1e-5)
+    np.testing.assert_allclose(told.priority, [want / 2], rtol=1e-5)
+    np.testing.assert_allclose(told.scalars["actor_loss"], 0.2 * -0.7 - 1.0, rtol=1e-5)  # the mean of all atoms is 1
+    np.testing.assert_allclose(told.scalars["entropy"], 0.7, rtol=1e-6)
     np.testing.assert_allclose(after.target_critics[0], [3.0, 0.25, 7.25])
+
+
+def test_every_row_has_its_weight_and_its_priority():
+    """Two rows at once are what each is alone, at its weight."""
+    rows = transition(), transition(terminated=True)
+    alone = [
+        tqc.update(CONFIG, simple_networks(), STILL, Context(), learner(), row, jax.random.key(0))[1] for row in rows
+    ]
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *rows)._replace(weight=jnp.array([1.0, 0.5]))
+    _, told = tqc.update(CONFIG, simple_networks(), STILL, Context(), learner(), both, jax.random.key(0))
+    one, two = (float(each.scalars["critic_loss"]) for each in alone)
+    assert abs(one - two) > 0.1
+    np.testing.assert_allclose(told.scalars["critic_loss"], one + 0.5 * two, rtol=1e-5)
+    np.testing.assert_allclose(told.priority, [one / 2, two / 2], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("target_entropy", "direction"), [(-1.0, -1), (0.9, 1)])
 def test_temperature_steers_to_the_entropy(target_entropy, direction):
     """The policy's entropy is 0.7: α falls where that is enough and rises where it is not."""
-    hp = STILL._replace(temperature_learning_rate=0.01, target_entropy=target_entropy)
-    after, _ = tqc.update(CONFIG, simple_networks(), hp, learner(hp), transition(), jax.random.key(0))
+    hp = dataclasses.replace(STILL, temperature_learning_rate=0.01, target_entropy=target_entropy)
+    after, _ = tqc.update(CONFIG, simple_networks(), hp, Context(), learner(hp), transition(), jax.random.key(0))
     np.testing.assert_allclose(after.log_alpha, np.log(0.2) + 0.01 * direction, rtol=1e-4)
 
 
