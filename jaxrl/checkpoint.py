@@ -121,9 +121,11 @@ def restore(
 
 
 def fingerprint(tree: Any) -> str:
-    """The SHA-256 of a pytree of arrays: of the path, dtype, shape and bytes of every leaf."""
+    """The SHA-256 of a pytree of arrays as JAX holds them: of the path, dtype, shape and bytes of every leaf."""
     digest = hashlib.sha256()
     for path, leaf in _flatten(tree):
+        if isinstance(leaf, np.ndarray):
+            leaf = leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
         value = np.ascontiguousarray(_to_numpy(path, leaf))
         digest.update(f"{path} {value.dtype} {value.shape}".encode())
         digest.update(value.data)
