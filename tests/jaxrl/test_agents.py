@@ -53,6 +53,7 @@ from jaxrl.agents import (
 from jaxrl.export import export_policy
 from jaxrl.rollout import rollout
 from jaxrl.train import EVAL_SEED, make_train, schedule
+from jaxrl.types import Context
 
 GAMMA = 0.9
 
@@ -624,18 +625,21 @@ def test_running_normalisation(module, tmp_path):
     )
     agent, hp = module.make(env, config), module.Hyperparams()
     nets = module.build(config, env.observation_space, env.action_space)
+    algorithm = module.algorithm(config, env.observation_space, env.action_space)
     step, seen = jax.jit(agent.step), []
 
     @jax.jit
     def parts(state, mean, std):
         """The rollout of a step, and the learner that should come of it."""
-        _, key_rollout, *key_update = threefry.spawn(state.key, 2 if module is a2c else 3)
-        acting = policies.sampling(nets, state.learner.params, lambda obs: (obs - mean) / std)
+        _, key_rollout, *rest = threefry.spawn(state.key, 2 + algorithm.update_draws)
+        sampling = policies.sampling(nets, state.learner.params)
+        acting = sampling._replace(act=lambda key, obs, memory: sampling.act(key, (obs - mean) / std, memory))
         data = rollout(env, params, acting, state.episode, (), key_rollout, 64).transitions
         ended = data.terminated | data.truncated
-        _, reward = normalize.scale_rewards(state.return_scale, data.reward, ended, hp.gamma)
+        _, reward = normalize.scale_rewards(state.signals[1], data.reward, ended, hp.gamma)
         batch = data._replace(obs=(data.obs - mean) / std, next_obs=(data.next_obs - mean) / std, reward=reward)
-        return data.obs, module.update(config, nets, hp, state.learner, batch, *key_update)[0]
+        key_update = rest[0] if rest else key_rollout  # not used
+        return data.obs, algorithm.update(hp, Context(), state.learner, batch, key_update)[0]
 
     state, mean, std = agent.init(jax.random.key(3), hp, params), np.zeros(2), np.ones(2)
     for _ in range(2):
@@ -644,9 +648,10 @@ def test_running_normalisation(module, tmp_path):
         assert_close(raw(state.learner.params), raw(learner.params))
         seen.append(np.asarray(obs, np.float64).reshape(-1, 2))
         mean, std = np.concatenate(seen).mean(0), np.concatenate(seen).std(0)
-        np.testing.assert_allclose(state.obs_moments.mean, mean, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(state.obs_moments.m2 / state.obs_moments.count, std**2, rtol=1e-3)
-    assert float(state.return_scale.moments.count) == 2 * 64 * 4
+        moments, _ = state.signals
+        np.testing.assert_allclose(moments.mean, mean, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(moments.m2 / moments.count, std**2, rtol=1e-3)
+    assert float(state.signals[1].moments.count) == 2 * 64 * 4
 
     obs = seen[-1][::8].astype(np.float32)
     want = nets.policy(state.learner.params, (obs - mean) / std).mode()
