@@ -103,6 +103,8 @@ class EvaluateOptions:
     """Whole episodes for each seed."""
     gymnasium: bool = False
     """Also play the same weights, run by NumPy alone, in Gymnasium's own environment."""
+    evaluations: tuple[str, ...] = ()
+    """What is evaluated beside the greedy policy: sampling, own_reward, test; as in `jaxrl train`."""
     cache: bool = True
     """Keep XLA's compiled programs in the user's cache directory for the next start."""
 
@@ -321,24 +323,33 @@ def evaluate(options: EvaluateOptions) -> None:
     _use_cache(options.cache)
     import jax
 
-    from jaxrl import runs
+    from jaxrl import evaluations, runs
     from jaxrl.evaluate import evaluate as play
     from jaxrl.placement import map_runs, use_all_cores
 
     _require(options, "episodes")
     use_all_cores()
     spec = runs.read_spec(options.run)
+    agent, env_params = spec.build()
+    wanted = evaluations.add(agent._replace(evaluations=()), options.evaluations, env_params).evaluations
     agent, state, _ = runs.restore(spec, options.run)
     # Other starts than in the evaluations during training, and others for every run: the episodes are independent.
     keys = jax.random.split(jax.random.key(2**31 - 2), len(spec.seeds))
-    one_run = map_runs(lambda s, key: play(agent.env, s.env_params, agent.policy(s), key, options.episodes))
-    ours = np.asarray(jax.jit(one_run)(state, keys).returns, np.float64)
+    greedy = map_runs(lambda s, key: play(agent.env, s.env_params, agent.policy(s), key, options.episodes))
+    ours = np.asarray(jax.jit(greedy)(state, keys).returns, np.float64)
+    others = {}
+    for other in wanted:
+
+        def one_run(s: Any, key: Any, other: Any = other) -> Any:
+            return play(other.env, other.params(s, ()), other.policy(s, ()), key, options.episodes)
+
+        others[other.name] = np.asarray(jax.jit(map_runs(one_run))(state, keys).returns, np.float64)
     theirs = None
     if options.gymnasium:
         from jaxrl import gymnasium_check
 
         theirs = gymnasium_check.returns(spec, options.run, options.episodes)
-    _print_evaluation(spec, ours, theirs)
+    _print_evaluation(spec, ours, theirs, others)
 
 
 def plot(options: PlotOptions) -> None:
@@ -761,8 +772,8 @@ def _print_outcome(title: str, rows: list[Any], cost: dict[str, Any] | None, dir
     print(f"written to {directory}")
 
 
-def _print_evaluation(spec: Any, ours: np.ndarray, theirs: np.ndarray | None) -> None:
-    """Tables of returns [seeds, episodes], ours and (or None) Gymnasium's."""
+def _print_evaluation(spec: Any, ours: np.ndarray, theirs: np.ndarray | None, others: dict[str, np.ndarray]) -> None:
+    """Tables of returns [seeds, episodes], ours, (or None) Gymnasium's, and of further evaluations by name."""
     from jaxrl import statistics
 
     header = ["seed", "mean return", "std of episodes"]
@@ -770,6 +781,9 @@ def _print_evaluation(spec: Any, ours: np.ndarray, theirs: np.ndarray | None) ->
     if theirs is not None:
         header += ["in Gymnasium", "std of episodes"]
         rows = [[*row, f"{r.mean():.1f}", f"{r.std():.1f}"] for row, r in zip(rows, theirs, strict=True)]
+    for name, returns in others.items():
+        header += [name, "std of episodes"]
+        rows = [[*row, f"{r.mean():.1f}", f"{r.std():.1f}"] for row, r in zip(rows, returns, strict=True)]
     _print_table(f"{spec.agent} on {spec.env}: {ours.shape[1]} episodes for each seed", header, rows)
     if theirs is not None:
         # Episodes are the samples, policies the strata: the weights on both sides are the same.

@@ -111,7 +111,10 @@ def test_named_evaluations(tmp_path, capsys):
     assert "sampling" in out
     jaxrl("plot", tmp_path / "run", "--out", tmp_path / "plot.png")
     jaxrl("export", tmp_path / "run", tmp_path / "table.csv")
-    jaxrl("evaluate", tmp_path / "run", "--episodes", 2)
+    capsys.readouterr()
+    jaxrl("evaluate", tmp_path / "run", "--episodes", 2, "--evaluations", "sampling")
+    assert "sampling" in capsys.readouterr().out
+    jaxrl("evaluate", tmp_path / "run", "--evaluations", "test", check=2)
     jaxrl("resume", tmp_path / "run")
     grid = ["--grid", "hp.learning_rate=0.1,0.5"]
     jaxrl(
