@@ -78,6 +78,7 @@ def add(agent: Agent, names: Sequence[str], env_params: Any = None) -> Agent:
             raise unknown("evaluation", name, KINDS)
     if len(set(names)) != len(names):
         raise InputError(f"evaluations {', '.join(names)}: each may be named once.")
+    more = tuple(KINDS[name](agent) for name in names)
     if "test" in names and env_params is not None:
-        agent.env.held_out(env_params)
-    return agent._replace(evaluations=(*agent.evaluations, *(KINDS[name](agent) for name in names)))
+        agent.env.held_out(env_params)  # raises where they leave no levels out
+    return agent._replace(evaluations=(*agent.evaluations, *more))

@@ -17,7 +17,7 @@ def test_cases_are_settings_of_the_agents() -> None:
         module = agents.get(case.agent)
         config, hp = module.Config(**case.config), module.Hyperparams(**case.hp)
         assert dataclasses.is_dataclass(config)
-        assert set(case.hp) <= set(hp._fields)
+        assert set(case.hp) <= {field.name for field in dataclasses.fields(hp)}
 
 
 def test_numbers_are_written_short() -> None:

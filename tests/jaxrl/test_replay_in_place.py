@@ -25,9 +25,7 @@ def test_replay_is_held_once(name, task, options):
     module = agents.get(name)
     env, params = envs.make(task)
     agent = module.make(env, module.Config(**options))
-    hp = module.Hyperparams()
-    if "total_steps" in hp._fields:
-        hp = hp._replace(total_steps=1e4)
+    hp = module.Hyperparams(total_steps=1e4)
 
     def program(state):
         return jaxrl.run(agent, state, 10)[0]
@@ -40,8 +38,7 @@ def test_replay_is_held_once(name, task, options):
         (program, jax.eval_shape(init, keys[0])),
         (jax.vmap(program), jax.eval_shape(jax.vmap(init), keys)),
     ]:
-        replay = shapes.experience.replay if hasattr(shapes, "experience") else shapes.replay
-        buffer = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(replay))
+        buffer = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes.replay))
         memory = jax.jit(run, donate_argnums=0).lower(shapes).compile().memory_analysis()
         fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
         assert memory.alias_size_in_bytes > buffer
