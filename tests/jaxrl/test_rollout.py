@@ -10,10 +10,11 @@ from scipy import stats
 import envs
 from envs import episode, spaces
 from envs.base import Env, Step
+from envs.episode import BULK_START_BYTES, RESERVE_BYTES
 from envs.errors import InputError
 from envs.spaces import Box, Discrete
 from jaxrl.evaluate import evaluate
-from jaxrl.rollout import BULK_START_BYTES, RESERVE_BYTES, example, initial_memory, rollout
+from jaxrl.rollout import example, initial_memory, rollout
 from jaxrl.types import Policy
 
 
