@@ -1,6 +1,8 @@
 """`python -m jaxrl` is the command line."""
 
+import sys
+
 from jaxrl.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,7 +23,7 @@ def run_share(arguments: Sequence[str], index: int, count: int) -> int:
         index: of this process.
         count: of all processes.
     """
-    command = [sys.executable, "-m", "jaxrl.cli", "sweep", *arguments, "--share", f"{index}/{count}"]
+    command = [sys.executable, "-m", "jaxrl", "sweep", *arguments, "--share", f"{index}/{count}"]
     return subprocess.run(command, check=False).returncode
 
 

@@ -37,8 +37,8 @@ from envs.wrappers import (
     Wrapper,
     frame_stack_4,
 )
-from jaxrl import cli
 from jaxrl.agents import dqn
+from jaxrl.cli import flags, training
 from jaxrl.sweep import _lanes, combinations, plan
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -579,7 +579,7 @@ def test_flags_and_sweeps_reach_all_layers(entries):
     wrap = lambda env: StickyActions(RandomParams(TransformReward(env, square), (Range("length", 0.3, 0.7),)))  # noqa: E731
     envs.register("Layered-v0", CartPole, wrap=wrap)
     argv = ["--env.sticky-prob", "0.5", "--env.gravity", "5", "--env.length-low", "0.4", "--env.max-steps", "7"]
-    options = cli._parse(cli.TrainOptions, "train", "dqn", "Layered-v0", argv)[3]
+    options = flags.parse_flags(training.TrainOptions, "train", "dqn", "Layered-v0", argv)[3]
     assert options == {"sticky_prob": 0.5, "gravity": 5.0, "length_low": 0.4, "max_steps": 7}
     env, params = envs.make("Layered-v0", **options)
     grid = {"env.gravity": [5.0, 6.0], "env.sticky_prob": [0.0, 0.5], "env.length_high": [0.6]}
@@ -593,7 +593,7 @@ def test_flags_and_sweeps_reach_all_layers(entries):
     np.testing.assert_allclose(stacked.length_high, 0.6)
     # A range is a static field too, and comes from flags as plain tuples.
     argv = ["--env.ranges", "force", "1", "2", "True"]
-    options = cli._parse(cli.TrainOptions, "train", "dqn", "Layered-v0", argv)[3]
+    options = flags.parse_flags(training.TrainOptions, "train", "dqn", "Layered-v0", argv)[3]
     env, params = envs.make("Layered-v0", **options)
     assert env.env.ranges == (Range("force", 1.0, 2.0, log=True),)
     assert (params.force_high, params.length) == (2, 0.5)

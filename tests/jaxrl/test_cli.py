@@ -15,6 +15,7 @@ import pytest
 
 import envs
 from jaxrl import checkpoint, cli, results, runs
+from jaxrl.cli import flags
 
 SMALL = ["--steps", "2000", "--evals", "4", "--eval-episodes", "4", "--seeds", "4"]
 
@@ -59,7 +60,7 @@ def test_every_environment_has_flags(name, capsys):
     assert stopped.value.code == 0
     text = capsys.readouterr().out
     for field, value in params._asdict().items() if params else ():
-        assert (f"--env.{field.replace('_', '-')}" in text) == (np.size(value) <= cli.MOST_NUMBERS)
+        assert (f"--env.{field.replace('_', '-')}" in text) == (np.size(value) <= flags.MOST_NUMBERS)
 
 
 def test_an_array_is_a_flag_of_several_numbers(tmp_path, capsys):
@@ -178,7 +179,7 @@ def test_killed_runs_resume_bitwise(agent, tmp_path):
     }[agent]
     arguments = ["train", agent, *settings, "--evals", "30", "--eval-episodes", "4", "--seeds", "4"]
     environment = os.environ | {"JAXRL_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "jaxrl.cli", *arguments, "--out", str(tmp_path / "killed")]
+    command = [sys.executable, "-m", "jaxrl", *arguments, "--out", str(tmp_path / "killed")]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         while not [step for step in checkpoint.steps(tmp_path / "killed" / "checkpoints") if step >= 3]:
             assert process.poll() is None
@@ -187,7 +188,7 @@ def test_killed_runs_resume_bitwise(agent, tmp_path):
     _, done = leaves(tmp_path / "killed")
     assert 3 <= done < 30
     for more in (["resume", str(tmp_path / "killed")], [*arguments, "--out", str(tmp_path / "whole")]):
-        subprocess.run([sys.executable, "-m", "jaxrl.cli", *more], env=environment, check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "jaxrl", *more], env=environment, check=True, capture_output=True)
     resumed, whole = leaves(tmp_path / "killed"), leaves(tmp_path / "whole")
     assert resumed[1] == whole[1] == 30
     for one, other in zip(resumed[0], whole[0], strict=True):
@@ -226,7 +227,7 @@ def test_two_processes_on_one_sweep(tmp_path, capsys):
     options += ["--steps", 2000, "--evals", 2, "--seeds", 4]
     both = [*options, "--out", tmp_path / "both", "--coordinator", f"127.0.0.1:{port}"]
     started = [
-        subprocess.Popen([sys.executable, "-m", "jaxrl.cli", *map(str, both), "--share", f"{index}/2"])
+        subprocess.Popen([sys.executable, "-m", "jaxrl", *map(str, both), "--share", f"{index}/2"])
         for index in range(2)
     ]
     assert [process.wait(300) for process in started] == [0, 0]
@@ -363,7 +364,7 @@ def test_usage(capsys):
 def test_the_package_runs_from_another_directory(tmp_path):
     """What is installed does not depend on the working directory."""
     done = subprocess.run(
-        [sys.executable, "-m", "jaxrl.cli", "list", "agents"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-m", "jaxrl", "list", "agents"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert Path(tmp_path).exists()

@@ -1,0 +1,103 @@
+"""The command line: `jaxrl train AGENT ENV`, `jaxrl resume RUN`, `jaxrl --help`.
+
+Every field of the agent's Config and Hyperparams and of the environment is a flag. Bad input ends with one message and
+exit status 2; JAXRL_TRACEBACK=1 shows where it was found. XLA's compiled programs are cached in the user's cache
+directory; --no-cache or JAXRL_CACHE=off switches that off, JAXRL_CACHE=DIR moves it.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from envs.errors import InputError, unknown
+from jaxrl import agents
+from jaxrl.cli.checking import (
+    BenchOptions,
+    ListOptions,
+    ParityOptions,
+    ReproduceOptions,
+    bench,
+    list_names,
+    parity,
+    reproduce,
+)
+from jaxrl.cli.outcomes import CompareOptions, ExportOptions, PlotOptions, compare, export, plot
+from jaxrl.cli.policies import EvaluateOptions, RenderOptions, evaluate, render
+from jaxrl.cli.training import ResumeOptions, resume, sweep, train
+
+# jaxrl.driver, results and the rest are imported inside the commands: `jaxrl list` should not wait for a backend.
+
+# command -> (options, what runs it)
+_PLAIN: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "resume": (ResumeOptions, resume),
+    "evaluate": (EvaluateOptions, evaluate),
+    "plot": (PlotOptions, plot),
+    "compare": (CompareOptions, compare),
+    "export": (ExportOptions, export),
+    "render": (RenderOptions, render),
+    "parity": (ParityOptions, parity),
+    "reproduce": (ReproduceOptions, reproduce),
+    "bench": (BenchOptions, bench),
+    "list": (ListOptions, list_names),
+}
+
+_BOUND: dict[str, Callable[[str, str, list[str]], None]] = {"train": train, "sweep": sweep}
+
+_USAGE = """usage: jaxrl COMMAND …
+
+  train AGENT ENV [flags]   train one run per seed, all in one compiled program
+  sweep AGENT ENV --grid …  train every combination of a grid, or drawn ones (--search), with every seed
+  resume RUN                go on with an interrupted run or sweep
+  evaluate RUN              evaluate a trained run, also in the real Gymnasium
+  plot RUN…                 draw learning curves, profiles, or a sweep's heat map
+  compare RUN RUN           the difference of two runs, with its interval
+  export RUN OUT            results as CSV, Parquet, marl-eval's JSON, TensorBoard or Weights & Biases
+  render RUN                film an episode
+  parity ENV                compare an environment with its original, step by step
+  reproduce STUDY…|--all    run studies, and compare them with the published numbers
+  bench [SUITE…]            measure speeds beside the peers
+  list envs|agents          list what there is
+
+`jaxrl COMMAND --help` lists the flags; for train and sweep `jaxrl train AGENT ENV --help`.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status: 0, 1 for an unexpected failure, 2 for bad input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    from jaxrl.driver import NonFiniteError
+
+    try:
+        _dispatch(arguments)
+    except (InputError, NonFiniteError) as error:
+        if os.environ.get("JAXRL_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; `jaxrl resume RUN` goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_USAGE, end="")
+        return
+    command, rest = arguments[0], arguments[1:]
+    if command in _PLAIN:
+        options, run = _PLAIN[command]
+        run(tyro.cli(options, args=rest, prog=f"jaxrl {command}"))
+    elif command in _BOUND:
+        names = rest[:2]
+        if len(names) < 2 or any(name.startswith("-") for name in names):
+            raise InputError(
+                f"usage: jaxrl {command} AGENT ENV [flags]. Agents: {', '.join(agents.NAMES)}. "
+                "Environments: `jaxrl list envs`."
+            )
+        _BOUND[command](names[0], names[1], rest[2:])
+    else:
+        raise unknown("command", command, [*_BOUND, *_PLAIN])

@@ -1,0 +1,230 @@
+"""Commands that train: train, sweep, resume."""
+
+import argparse
+import dataclasses
+import re
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+import envs
+from envs.errors import InputError
+from jaxrl import agents
+from jaxrl.cli.flags import parse_axis, parse_flags, parse_space, require, use_cache
+from jaxrl.cli.printing import print_outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Flags of `jaxrl train`."""
+
+    seeds: int = 1
+    """How many runs; they train side by side in one program."""
+    first_seed: int = 0
+    """Seed of the first run; the others count up from it."""
+    steps: int = 500_000
+    """Environment steps of each run, at most."""
+    evals: int = 20
+    """Evaluations (each with a checkpoint) per run."""
+    eval_episodes: int = 32
+    """Whole episodes per evaluation; the same initial states every time."""
+    evaluations: tuple[str, ...] = ()
+    """What is evaluated beside the greedy policy: sampling (the policy that explores), own_reward (without wrappers
+    that change the reward), test (levels that training does not see)."""
+    out: Path | None = None
+    """Run directory; runs/AGENT-ENV-TIME unless given. One that is in use is never overwritten."""
+    cache: bool = True
+    """Keep XLA's compiled programs in the user's cache directory for the next start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions:
+    """Flags of `jaxrl sweep`."""
+
+    grid: Annotated[list[str], tyro.conf.UseAppendAction] = dataclasses.field(default_factory=list)
+    """AXIS=VALUE,VALUE…, once for each axis: hp.FIELD, config.FIELD or env.FIELD. Every combination is trained."""
+    search: Annotated[list[str], tyro.conf.UseAppendAction] = dataclasses.field(default_factory=list)
+    """AXIS=LOW:HIGH, AXIS=log:LOW:HIGH or AXIS=VALUE,VALUE…, in place of --grid: --trials of them are drawn."""
+    trials: int = 32
+    """Draws of a --search."""
+    sampler: Literal["sobol", "random"] = "sobol"
+    """How a --search draws: evenly spread or independent."""
+    seeds: int = 8
+    """Runs for each combination."""
+    steps: int = 500_000
+    """Environment steps of each run, at most."""
+    evals: int = 10
+    """Evaluations per run."""
+    eval_episodes: int = 32
+    """Whole episodes per evaluation; the same initial states in every run."""
+    evaluations: tuple[str, ...] = ()
+    """What is evaluated beside the greedy policy: sampling, own_reward, test; as in `jaxrl train`."""
+    out: Path | None = None
+    """Directory of the results; runs/sweep-AGENT-ENV-TIME unless given. One that is in use is never overwritten."""
+    share: str = ""
+    """I/N: do every N-th chunk from the I-th (0 …) on, beside N − 1 other processes with the same --out."""
+    coordinator: str = ""
+    """HOST:PORT of process 0: joins the N processes of --share by jax.distributed, so that each waits for the rest."""
+    cache: bool = True
+    """Keep XLA's compiled programs in the user's cache directory for the next start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumeOptions:
+    """Go on with a run or a sweep that was interrupted: a run bitwise as if it never had been."""
+
+    run: tyro.conf.Positional[Path]
+    """The run directory."""
+    cache: bool = True
+    """Keep XLA's compiled programs in the user's cache directory for the next start."""
+
+
+def train(agent: str, env: str, argv: list[str]) -> None:
+    """`jaxrl train AGENT ENV`."""
+    options, config, hp, env_options = parse_flags(TrainOptions, "train", agent, env, argv)
+    use_cache(options.cache)
+    from jaxrl import results, runs
+    from jaxrl.placement import use_all_cores
+
+    require(options, "seeds", "steps", "evals", "eval_episodes")
+    if options.first_seed < 0:
+        raise InputError(f"--first-seed {options.first_seed} must not be negative.")
+    seeds = tuple(range(options.first_seed, options.first_seed + options.seeds))
+    sizes = (options.evals, options.eval_episodes, options.evaluations)
+    spec = runs.Spec(agent, env, seeds, options.steps, config, hp, env_options, *sizes)
+    use_all_cores(options.seeds, envs.make(env, **env_options)[0].observation_space)
+    directory = options.out or _new_directory(f"{agent}-{env}")
+    out = runs.train(spec, directory, command=["jaxrl", "train", agent, env, *argv])
+    print_outcome(f"{agent} on {env}", results.summary(out.results), out.cost, directory, options.steps)
+
+
+def resume(options: ResumeOptions) -> None:
+    """`jaxrl resume RUN`."""
+    use_cache(options.cache)
+    from jaxrl import results, runs
+    from jaxrl.placement import use_all_cores
+
+    command = results.read_config(options.run).get("command") or []
+    if command[:2] == ["jaxrl", "sweep"]:
+        agent, env, *argv = command[2:]
+        swept, config, hp, env_options = parse_flags(SweepOptions, "sweep", agent, env, argv)
+        alone = dataclasses.replace(swept, out=options.run, share="", coordinator="")
+        _sweep(alone, agent, env, argv, config, hp, env_options, resume=True)
+        return
+    spec = runs.read_spec(options.run)
+    use_all_cores(len(spec.seeds), envs.make(spec.env, **spec.env_options)[0].observation_space)
+    out = runs.train(spec, options.run, resume=True)
+    print_outcome(f"{spec.agent} on {spec.env}", results.summary(out.results), out.cost, options.run, spec.env_steps)
+
+
+def sweep(agent: str, env: str, argv: list[str]) -> None:
+    """`jaxrl sweep AGENT ENV --grid AXIS=VALUES`."""
+    _join(argv)
+    options, config, hp, env_options = parse_flags(SweepOptions, "sweep", agent, env, argv)
+    use_cache(options.cache)
+    _sweep(options, agent, env, argv, config, hp, env_options)
+
+
+def _sweep(
+    options: SweepOptions,
+    agent: str,
+    env: str,
+    argv: list[str],
+    config: Any,
+    hp: Any,
+    env_options: dict[str, Any],
+    resume: bool = False,
+) -> None:
+    import jaxrl
+    from jaxrl import evaluations, plotting, results
+    from jaxrl.sweep import combinations, plan, sample
+
+    require(options, "seeds", "steps", "evals", "eval_episodes", "trials")
+    grid, space = dict(map(parse_axis, options.grid)), dict(map(parse_space, options.search))
+    if len(grid) != len(options.grid) or len(space) != len(options.search):
+        raise InputError("--grid or --search names an axis twice.")
+    if grid and space:
+        raise InputError("--grid and --search do not go together; --search takes lists of values, too.")
+    trials = sample(space, options.trials, options.sampler) if space else None
+    share = _share(options.share)
+    if share and options.out is None:
+        raise InputError("--share needs the --out that the processes have in common.")
+    jaxrl.use_all_cores()
+    made, params = envs.make(env, **env_options)
+    wanted = combinations(grid) if trials is None else trials
+    for program in plan(agents.get(agent), made, params, config, hp, wanted, options.steps, options.evals):
+        evaluations.add(program.agent, options.evaluations, program.env_params)
+    directory = options.out or _new_directory(f"sweep-{agent}-{env}")
+    if share is None and not resume:
+        results.create_run_directory(directory)
+    directory.mkdir(parents=True, exist_ok=True)  # whichever process comes first
+    if not (directory / results.CONFIG_FILE).exists():
+        settings = {"agent": agent, "env": env, "env_options": env_options, "grid": grid, "config": config, "hp": hp}
+        results.write_config(
+            directory, settings | dataclasses.asdict(options) | {"command": ["jaxrl", "sweep", agent, env, *argv]}
+        )
+
+    def run() -> Any:
+        return jaxrl.sweep(
+            agent,
+            made,
+            params,
+            env_steps=options.steps,
+            seeds=options.seeds,
+            grid=None if trials else grid,
+            trials=trials,
+            config=config,
+            hp=hp,
+            num_evals=options.evals,
+            eval_episodes=options.eval_episodes,
+            directory=directory,
+            share=share,
+            prepare=lambda agent: evaluations.add(agent, options.evaluations),
+            report=lambda line: print(line, file=sys.stderr),
+        )
+
+    dataset = run()
+    if options.coordinator:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices("chunks")  # every process has done its share
+        dataset = run() if share and share[0] == 0 else None
+    if dataset is None:
+        return
+    results.save(dataset, directory / "results.nc")
+    plotting.learning_curve({agent: dataset}, directory / "curve.png", title=env)
+    print_outcome(f"{agent} on {env}", results.summary(dataset), None, directory, options.steps)
+
+
+def _share(text: str) -> tuple[int, int] | None:
+    """Reads `1/4` as (1, 4)."""
+    if not text:
+        return None
+    index, slash, count = text.partition("/")
+    if not slash or not index.isdecimal() or not count.isdecimal() or int(index) >= int(count):
+        raise InputError(f"--share {text!r} is not I/N with 0 ≤ I < N, such as 0/4.")
+    return int(index), int(count)
+
+
+def _join(argv: list[str]) -> None:
+    """Joins the processes of --coordinator, if there is one: that must happen before anything else uses JAX."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--coordinator", default="")
+    parser.add_argument("--share", default="")
+    known, _ = parser.parse_known_args(argv)
+    if not known.coordinator:
+        return
+    share = _share(known.share)
+    if share is None:
+        raise InputError("--coordinator needs --share I/N.")
+    import jax
+
+    jax.distributed.initialize(known.coordinator, share[1], share[0])
+
+
+def _new_directory(name: str) -> Path:
+    stem = re.sub(r"[^\w.-]", "_", name)
+    return Path("runs") / f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
