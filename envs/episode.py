@@ -153,7 +153,7 @@ def step(
     """
     num_envs = episode.t.shape[0]
     key_step, key_start = jax.random.split(key)
-    state, ts = _advance(env, params, key_step, episode, action)
+    state, ts = advance(env, params, key_step, episode, action)
     ended = ts.terminated | ts.truncated
     if starts is not None:
         return _restart(env, params, ended, episode, state, ts, starts), ts
@@ -179,7 +179,7 @@ def step_with_reserve(
         reserve: as `initial_reserve` draws it or this function returned it.
     """
     key_step, key_start = jax.random.split(key)
-    state, ts = _advance(env, params, key_step, episode, action)
+    state, ts = advance(env, params, key_step, episode, action)
     ended = ts.terminated | ts.truncated
     short = ended & reserve.spent
     # The branch is taken for all runs of a batch at once; a run that is not short itself keeps what it has.
@@ -208,8 +208,16 @@ def step_from(
     return *step(env, params, key, episode, action, starts.each), None
 
 
-def _advance(env: Env, params: Any, key: jax.Array, episode: EpisodeState, action: Any) -> tuple[Any, TimeStep]:
-    """One step of every environment and of the clock: (successor states, what the step yields)."""
+def advance(env: Env, params: Any, key: jax.Array, episode: EpisodeState, action: Any) -> tuple[Any, TimeStep]:
+    """One step of every environment and of the clock, without a restart.
+
+    Args:
+        key: one key for the whole batch.
+        action: [B, ...] one action for each environment.
+
+    Returns:
+        (the successor states [B, ...], also where an episode ended; what the step yields).
+    """
     if env.random_step:
         keys = threefry.consecutive(key, episode.t.shape[0])
         out = jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, episode.state, action, params)
