@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.errors import InputError
+from envs.values import Fraction
 from jaxrl.distributions import Categorical
 
 
@@ -17,11 +18,11 @@ from jaxrl.distributions import Categorical
 class EpsilonGreedy:
     """The schedule of ε, as hyper-parameters."""
 
-    epsilon_start: float = 1.0
+    epsilon_start: Fraction = 1.0
     """Probability of a random action at the start."""
-    epsilon_end: float = 0.05
+    epsilon_end: Fraction = 0.05
     """Probability of a random action after the decay."""
-    epsilon_fraction: float = 0.5
+    epsilon_fraction: Fraction = 0.5
     """Part of hp.total_steps over which ε falls linearly."""
 
 

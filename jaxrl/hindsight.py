@@ -16,14 +16,12 @@ from envs.errors import InputError
 from jaxrl.types import Transition
 
 
-def require_goals(agent: str, env: Env, num: int, n_step: int) -> GoalEnv:
+def require_goals(agent: str, env: Env, n_step: int) -> GoalEnv:
     """Returns `env`.
 
     Raises:
-        InputError: a negative number of goals, targets of several steps, or steps that no other goal can judge.
+        InputError: targets of several steps, or steps that no other goal can judge.
     """
-    if num < 0:
-        raise InputError(f"hindsight={num} must be at least 0.")
     if n_step > 1:
         raise InputError(f"hindsight judges single steps: n_step={n_step} must be 1.")
     if not isinstance(env, GoalEnv):

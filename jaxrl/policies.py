@@ -20,6 +20,7 @@ import optax
 
 from envs.errors import InputError
 from envs.spaces import Box, Discrete, Space
+from envs.values import Checked
 from jaxrl import networks
 from jaxrl.actions import require_bounded_box, unit_box
 from jaxrl.distributions import Categorical, Normal
@@ -31,7 +32,7 @@ Squash = Literal["clip", "tanh"]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """The sizes of policy and value."""
 
     torso: networks.Torso = "mlp"

@@ -17,6 +17,7 @@ from envs.base import Env, Game
 from envs.episode import EpisodeStats
 from envs.errors import InputError
 from envs.spaces import Box, Discrete
+from envs.values import Checked, Count, Fraction, NonNegative, Positive
 from jaxrl import actions, exploration, hindsight, n_step, replay
 from jaxrl import signals as signal
 from jaxrl.loops import clock, keys
@@ -26,7 +27,7 @@ from jaxrl.types import Agent, Algorithm, Context, Diagnostics, Metrics, Policy,
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """What is static: a new value means a new compilation."""
 
     num_envs: int = 4
@@ -39,7 +40,7 @@ class Config:
     """Transitions per gradient step."""
     replay_capacity: int = 100_000
     """Transitions that the replay holds."""
-    warmup_steps: int = 1_000
+    warmup_steps: Count = 1_000
     """Environment steps with random actions before the first update; they count as steps of the run."""
     n_step: int = 1
     """Steps of reward in a target (`jaxrl.n_step`)."""
@@ -56,13 +57,13 @@ class Config:
 class Hyperparams:
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    gamma: float = 0.99
+    gamma: Fraction = 0.99
     """Discount."""
-    priority_alpha: float = 0.6
+    priority_alpha: NonNegative = 0.6
     """How much priorities count in prioritised replay: 0 not at all, 1 in proportion."""
-    priority_beta: float = 0.4
+    priority_beta: Fraction = 0.4
     """How much of the bias of prioritised replay is taken back at the start; all of it (1) at hp.total_steps."""
-    total_steps: float | None = None
+    total_steps: Positive | None = None
     """Environment steps that the schedules run over; the length of the run unless given."""
 
 
@@ -118,7 +119,7 @@ def make(
         raise InputError(f"{name} plays alone: {type(env).__name__} has {env.num_players} players.")
     if not isinstance(space, Box | Discrete):
         raise InputError(f"actions must be Box or Discrete; the environment has {space}.")
-    goals = hindsight.require_goals(name, env, config.hindsight, config.n_step) if config.hindsight else None
+    goals = hindsight.require_goals(name, env, config.n_step) if config.hindsight else None
     if signals is None:
         signals = signal.normalisations(env, config, num_envs, replayed=True)
     overlap = 0 if burn_in is None else burn_in + config.n_step - 1

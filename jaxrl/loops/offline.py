@@ -15,6 +15,7 @@ from envs.base import Env
 from envs.episode import EpisodeStats
 from envs.errors import InputError
 from envs.spaces import Box, Discrete
+from envs.values import Checked, Fraction, Positive
 from jaxrl import actions, minibatches
 from jaxrl import signals as signal
 from jaxrl.loops import clock, keys
@@ -22,7 +23,7 @@ from jaxrl.types import Agent, Algorithm, Context, Metrics, Policy, Signal
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """What is static: a new value means a new compilation."""
 
     num_updates: int = 100
@@ -35,9 +36,9 @@ class Config:
 class Hyperparams:
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    gamma: float = 0.99
+    gamma: Fraction = 0.99
     """Discount."""
-    total_steps: float | None = None
+    total_steps: Positive | None = None
     """Updates that the schedules run over; the length of the run unless given."""
 
 

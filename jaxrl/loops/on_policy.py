@@ -10,6 +10,7 @@ from flax import struct
 from envs import episode
 from envs.base import Env, Game
 from envs.errors import InputError
+from envs.values import Checked, Fraction, Positive
 from jaxrl import players
 from jaxrl import signals as signal
 from jaxrl.loops import clock, keys
@@ -18,7 +19,7 @@ from jaxrl.types import Agent, Algorithm, Context, Metrics, Policy, Signal
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """What is static: a new value means a new compilation."""
 
     num_envs: int = 4
@@ -32,7 +33,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class OnlineConfig:
+class OnlineConfig(Checked):
     """For agents that learn after every step: an iteration is a number of steps, each followed by its update."""
 
     num_envs: int = 1
@@ -45,9 +46,9 @@ class OnlineConfig:
 class Hyperparams:
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    gamma: float = 0.99
+    gamma: Fraction = 0.99
     """Discount."""
-    total_steps: float | None = None
+    total_steps: Positive | None = None
     """Environment steps that the schedules run over; the length of the run unless given."""
 
 

@@ -27,6 +27,7 @@ from envs import spaces
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import Fraction, NonNegative
 from jaxrl import losses, n_step, networks
 from jaxrl.actions import require_bounded_box
 from jaxrl.agents.continuous_control import descent, maximum_entropy, unit_box
@@ -51,9 +52,9 @@ class Config(unit_box.Config):
 class Hyperparams(maximum_entropy.Temperature):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    learning_rate: float = 1e-3
+    learning_rate: NonNegative = 1e-3
     """Step size of Adam, for policy, critics and log α."""
-    adam_b1: float = 0.5
+    adam_b1: Fraction = 0.5
     """Adam's decay of the mean gradient."""
 
 

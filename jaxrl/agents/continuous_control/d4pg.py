@@ -16,15 +16,15 @@ updates; two layers of 256 units, orthogonal weights; the replay is filled by ra
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from envs.base import Env
-from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import Bounds
 from jaxrl import losses, n_step, networks
 from jaxrl.actions import require_bounded_box
 from jaxrl.agents.continuous_control import descent, deterministic, unit_box
@@ -40,7 +40,7 @@ class Config(unit_box.Config):
     """What is static: a new value means a new compilation."""
 
     n_step: int = 5
-    num_atoms: int = 51
+    num_atoms: Annotated[int, Bounds(2)] = 51
     """Values that the distribution of the return has."""
 
 
@@ -123,10 +123,8 @@ def algorithm(config: Config, observation_space: Space, action_space: Space) -> 
     """D4PG for a pair of spaces.
 
     Raises:
-        InputError: an action space other than a bounded vector Box, or a single atom.
+        InputError: an action space other than a bounded vector Box.
     """
-    if config.num_atoms < 2:
-        raise InputError(f"num_atoms={config.num_atoms} must be at least 2.")
     nets = build(config, observation_space, action_space)
     size = require_bounded_box("d4pg", action_space).shape[0]
     return deterministic.algorithm(nets, size, partial(update, config, nets))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from envs.values import Fraction, NonNegative
 from jaxrl import networks
 from jaxrl.agents.continuous_control import unit_box
 from jaxrl.loops import off_policy
@@ -19,13 +20,13 @@ from jaxrl.types import Algorithm
 class Hyperparams(off_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    learning_rate: float = 1e-3
+    learning_rate: NonNegative = 1e-3
     """Step size of Adam, for all networks."""
-    target_rate: float = 0.005
+    target_rate: Fraction = 0.005
     """How far the targets follow at every step of the policy (τ)."""
-    noise_std: float = 0.1
+    noise_std: NonNegative = 0.1
     """Standard deviation of what is added to the noise at every step, in units of half the range of an action."""
-    noise_theta: float = 1.0
+    noise_theta: Fraction = 1.0
     """Part of the noise forgotten at every step: 1 makes it independent and Gaussian, less Ornstein–Uhlenbeck."""
 
 

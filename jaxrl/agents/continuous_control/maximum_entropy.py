@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from envs.values import Fraction, NonNegative, Positive
 from jaxrl import losses, networks
 from jaxrl.agents.continuous_control import descent, unit_box
 from jaxrl.distributions import SquashedNormal
@@ -23,7 +24,7 @@ from jaxrl.types import Algorithm
 class Temperature(off_policy.Hyperparams):
     """The price of entropy, as hyper-parameters."""
 
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """α at the start."""
     target_entropy: float = -1.0
     """The entropy that α steers to, in nats for each coordinate of the action."""
@@ -33,15 +34,15 @@ class Temperature(off_policy.Hyperparams):
 class Hyperparams(Temperature):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    policy_learning_rate: float = 3e-4
+    policy_learning_rate: NonNegative = 3e-4
     """Step size of Adam for the policy."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: NonNegative = 1e-3
     """Step size of Adam for the critics."""
-    temperature_learning_rate: float = 1e-3
+    temperature_learning_rate: NonNegative = 1e-3
     """Step size of Adam for log α; 0 keeps the temperature as it is."""
-    target_rate: float = 0.005
+    target_rate: Fraction = 0.005
     """How far the targets follow at every step of the critics (τ)."""
-    noise_theta: float = 1.0
+    noise_theta: Fraction = 1.0
     """Part of the exploring policy's noise that is new at every step; 1: independent draws."""
 
 

@@ -30,6 +30,7 @@ from flax import struct
 
 from envs.base import Env
 from envs.spaces import Space
+from envs.values import NonNegative, Positive
 from jaxrl import losses, n_step, networks
 from jaxrl.actions import require_bounded_box
 from jaxrl.agents.continuous_control import descent, unit_box
@@ -52,19 +53,19 @@ class Config(unit_box.Config):
 class Hyperparams(off_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    policy_learning_rate: float = 1e-3
+    policy_learning_rate: NonNegative = 1e-3
     """Step size of Adam for the policy."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: NonNegative = 1e-3
     """Step size of Adam for the critic."""
-    dual_learning_rate: float = 1e-2
+    dual_learning_rate: NonNegative = 1e-2
     """Step size of Adam for the logarithms of temperature and multipliers."""
-    epsilon: float = 0.1
+    epsilon: Positive = 0.1
     """ε, how far the weighted samples may be from the target policy, in nats."""
-    epsilon_mean: float = 0.01
+    epsilon_mean: Positive = 0.01
     """ε_μ, how far the mean may move from the target's, in nats."""
-    epsilon_std: float = 1e-4
+    epsilon_std: Positive = 1e-4
     """ε_Σ, how far the covariance may move from the target's, in nats."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """η at the start, in units of value."""
     multiplier_mean: float = 1.0
     """Multiplier of the bound on the mean at the start."""

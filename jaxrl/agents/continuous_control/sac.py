@@ -23,7 +23,7 @@ filled by random actions in `init`.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ import optax
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import Bounds
 from jaxrl import losses, n_step, networks
 from jaxrl.actions import require_bounded_box
 from jaxrl.agents.continuous_control import descent, maximum_entropy, unit_box
@@ -54,7 +55,7 @@ class Config(unit_box.Config):
     """How many of them, drawn anew for each step, give the minimum in the target; unless given, all do."""
     layer_norm: bool = False
     """Normalise before every activation of the critics."""
-    dropout: float = 0.0
+    dropout: Annotated[float, Bounds(0, 0.99)] = 0.0
     """Part of the critics' units that is dropped while learning."""
 
 

@@ -23,6 +23,7 @@ from flax import struct
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import NonNegative
 from jaxrl import losses, n_step, networks
 from jaxrl.actions import require_bounded_box
 from jaxrl.agents.continuous_control import descent, deterministic, unit_box
@@ -45,9 +46,9 @@ class Config(unit_box.Config):
 class Hyperparams(deterministic.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    target_noise_std: float = 0.2
+    target_noise_std: NonNegative = 0.2
     """Standard deviation of the noise on the target's action (σ̃)."""
-    target_noise_clip: float = 0.5
+    target_noise_clip: NonNegative = 0.5
     """Bound of that noise (c)."""
 
 

@@ -28,6 +28,7 @@ import optax
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import Count
 from jaxrl import losses, n_step, networks
 from jaxrl.actions import require_bounded_box
 from jaxrl.agents.continuous_control import descent, maximum_entropy, unit_box
@@ -46,7 +47,7 @@ class Config(unit_box.Config):
     """Distributions of returns that are learnt side by side."""
     num_quantiles: int = 25
     """Quantiles that each of them gives (M)."""
-    num_dropped: int = 2
+    num_dropped: Count = 2
     """How many of the greatest atoms are left out of the target, for each critic."""
 
 

@@ -25,6 +25,7 @@ from flax import struct
 
 from envs.base import Env
 from envs.spaces import Space
+from envs.values import Fraction, NonNegative, Positive
 from jaxrl import exploration, losses, policies, returns
 from jaxrl.agents.policy_gradient import policy_and_value
 from jaxrl.agents.policy_gradient.policy_and_value import Learner
@@ -50,15 +51,15 @@ class Config(on_policy.Config, policy_and_value.Config):
 class Hyperparams(on_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    learning_rate: float = 2e-3
+    learning_rate: NonNegative = 2e-3
     """Step size of RMSProp, at the start."""
-    gae_lambda: float = 1.0
+    gae_lambda: Fraction = 1.0
     """λ of the advantage estimate; 1 is the paper's n-step return."""
     entropy_coef: float = 0.0
     """Weight of the entropy bonus."""
     value_coef: float = 0.5
     """Weight of the value loss."""
-    max_grad_norm: float = 0.5
+    max_grad_norm: Positive = 0.5
     """The gradient is scaled down to this global norm."""
 
 

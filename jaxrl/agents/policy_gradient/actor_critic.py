@@ -23,6 +23,7 @@ from flax import struct
 
 from envs.base import Env
 from envs.spaces import Space
+from envs.values import NonNegative, Positive
 from jaxrl import exploration, losses, policies
 from jaxrl.agents.policy_gradient import policy_and_value
 from jaxrl.loops import clock, on_policy
@@ -43,13 +44,13 @@ class Config(on_policy.OnlineConfig, policy_and_value.Config):
 class Hyperparams(on_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    learning_rate: float = 3e-4
+    learning_rate: NonNegative = 3e-4
     """Step size of the policy's Adam, at the start."""
-    value_learning_rate: float = 1e-3
+    value_learning_rate: NonNegative = 1e-3
     """Step size of the value's Adam, at the start."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus."""
-    max_grad_norm: float = 0.5
+    max_grad_norm: Positive = 0.5
     """The gradients of policy and value are each scaled down to this norm."""
 
 

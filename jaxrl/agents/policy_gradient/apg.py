@@ -32,6 +32,7 @@ from envs import episode
 from envs.base import Env, Game
 from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import Checked, Fraction, NonNegative, Positive
 from jaxrl import exploration, losses, minibatches, networks, returns
 from jaxrl.actions import require_bounded_box, unit_box
 from jaxrl.loops import clock, keys, on_policy
@@ -40,7 +41,7 @@ from jaxrl.types import Agent, Context, Diagnostics, Metrics, Policy, Transition
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """What is static: a new value means a new compilation."""
 
     num_envs: int = 16
@@ -63,19 +64,19 @@ class Config:
 class Hyperparams(on_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    policy_learning_rate: float = 5e-3
+    policy_learning_rate: NonNegative = 5e-3
     """Step size of Adam for the policy, at the start."""
-    critic_learning_rate: float = 5e-3
+    critic_learning_rate: NonNegative = 5e-3
     """Step size of Adam for the critic, at the start."""
-    adam_b1: float = 0.7
+    adam_b1: Fraction = 0.7
     """Adam's decay of the mean gradient."""
-    adam_b2: float = 0.95
+    adam_b2: Fraction = 0.95
     """Adam's decay of the mean squared gradient."""
-    td_lambda: float = 0.95
+    td_lambda: Fraction = 0.95
     """λ of the critic's targets."""
-    target_rate: float = 0.6
+    target_rate: Fraction = 0.6
     """How far the target follows the critic after each iteration."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Positive = 1.0
     """The gradients of policy and critic are each scaled down to this norm."""
 
 

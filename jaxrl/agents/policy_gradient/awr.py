@@ -29,6 +29,7 @@ from envs import spaces
 from envs.base import Env, Game
 from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import Fraction, NonNegative, Positive
 from jaxrl import losses, minibatches, policies, returns
 from jaxrl.agents.policy_gradient import policy_and_value
 from jaxrl.loops import on_policy
@@ -55,15 +56,15 @@ class Config(on_policy.Config, policies.Config):
 class Hyperparams(on_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    policy_learning_rate: float = 3e-4
+    policy_learning_rate: NonNegative = 3e-4
     """Step size of Adam for the policy."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: NonNegative = 1e-3
     """Step size of Adam for the value."""
-    td_lambda: float = 0.95
+    td_lambda: Fraction = 0.95
     """λ of the returns."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """β, in standard deviations of the advantage: the smaller, the greedier."""
-    max_weight: float = 20.0
+    max_weight: Positive = 20.0
     """Weights are cut off here (w_max)."""
 
 
@@ -234,10 +235,8 @@ def algorithm(config: Config, observation_space: Space, action_space: Space) -> 
     """Advantage-weighted regression for a pair of spaces.
 
     Raises:
-        InputError: spaces that the policy cannot handle, or no room for a rollout.
+        InputError: spaces that the policy cannot handle.
     """
-    if config.num_rollouts < 1:
-        raise InputError(f"num_rollouts={config.num_rollouts} must be at least 1.")
     nets = build(config, observation_space, action_space)
     init = partial(init_learner, config, nets, observation_space)
     return policy_and_value.algorithm(nets, init, partial(update, config, nets))

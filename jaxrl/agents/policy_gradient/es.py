@@ -33,6 +33,7 @@ from envs.base import Env, Game
 from envs.episode import EpisodeStats
 from envs.errors import InputError
 from envs.spaces import Box, Space
+from envs.values import NonNegative, Positive
 from jaxrl import networks, policies
 from jaxrl import signals as signal
 from jaxrl.agents.policy_gradient import policy_and_value
@@ -61,11 +62,11 @@ class Config(policies.Config):
 class Hyperparams:
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    learning_rate: float = 0.05
+    learning_rate: NonNegative = 0.05
     """Step size of Adam."""
-    sigma: float = 0.1
+    sigma: Positive = 0.1
     """σ, standard deviation of the perturbations."""
-    weight_decay: float = 0.005
+    weight_decay: NonNegative = 0.005
     """Pulls the parameters to 0: subtracted, times the parameters, from the estimated gradient."""
 
 
@@ -160,8 +161,8 @@ def make(env: Env, config: Config = Config()) -> Agent:
     """
     if isinstance(env, Game):
         raise InputError(f"es plays alone: {type(env).__name__} has {env.num_players} players.")
-    if config.population < 2 or config.population % 2:
-        raise InputError(f"population={config.population} must be even and at least 2: perturbations come in pairs.")
+    if config.population % 2:
+        raise InputError(f"population={config.population} must be even: perturbations come in pairs.")
     horizon = config.horizon or env.max_steps
     if horizon is None:
         raise InputError(f"{type(env).__name__} has no time limit: give a horizon, an episode might never end.")

@@ -25,8 +25,8 @@ import optax
 from flax import struct
 
 from envs.base import Env
-from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import Count, Fraction, NonNegative, Positive
 from jaxrl import exploration, losses, policies, returns
 from jaxrl.agents.policy_gradient import policy_and_value
 from jaxrl.loops import on_policy
@@ -39,7 +39,7 @@ class Config(on_policy.Config, policy_and_value.Config):
 
     num_envs: int = 16
     rollout_length: int = 16
-    lag: int = 2
+    lag: Count = 2
     """Updates by which the actors' parameters are older than the learner's."""
     correct: bool = True
     """Weight by π/μ; without, the stale rollouts are taken for the learner's own."""
@@ -51,19 +51,19 @@ class Config(on_policy.Config, policy_and_value.Config):
 class Hyperparams(on_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    learning_rate: float = 2e-3
+    learning_rate: NonNegative = 2e-3
     """Step size of RMSProp, at the start."""
-    trace_lambda: float = 1.0
+    trace_lambda: Fraction = 1.0
     """λ of the traces; 1 is the paper's."""
-    clip_rho: float = 1.0
+    clip_rho: NonNegative = 1.0
     """Bound of the weights in the value targets."""
-    clip_pg_rho: float = 1.0
+    clip_pg_rho: NonNegative = 1.0
     """Bound of the weights in the policy gradient."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus."""
     value_coef: float = 0.5
     """Weight of the value loss."""
-    max_grad_norm: float = 0.5
+    max_grad_norm: Positive = 0.5
     """The gradient is scaled down to this global norm."""
 
 
@@ -161,10 +161,8 @@ def algorithm(config: Config, observation_space: Space, action_space: Space) -> 
     """IMPALA for a pair of spaces.
 
     Raises:
-        InputError: a negative lag, or spaces that it cannot handle.
+        InputError: spaces that it cannot handle.
     """
-    if config.lag < 0:
-        raise InputError(f"lag={config.lag} must be at least 0.")
     nets = build(config, observation_space, action_space)
     learn = partial(update, config, nets)
     rest = policy_and_value.algorithm(nets, partial(init_learner, config, nets), learn, update_draws=False)

@@ -27,6 +27,7 @@ from flax import struct
 
 from envs.base import Env
 from envs.errors import InputError
+from envs.values import Fraction, NonNegative, Positive
 from jaxrl import exploration, losses, minibatches, networks, policies, returns
 from jaxrl.agents.policy_gradient import policy_and_value
 from jaxrl.agents.policy_gradient.policy_and_value import Learner
@@ -58,17 +59,17 @@ class Config(on_policy.Config):
 class Hyperparams(on_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    learning_rate: float = 2e-3
+    learning_rate: NonNegative = 2e-3
     """Step size of Adam, at the start."""
-    gae_lambda: float = 0.95
+    gae_lambda: Fraction = 0.95
     """λ of the advantage estimate."""
-    clip_epsilon: float = 0.2
+    clip_epsilon: NonNegative = 0.2
     """How far the probability ratio may move before its gradient is cut."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus."""
     value_coef: float = 0.5
     """Weight of the value loss."""
-    max_grad_norm: float = 0.5
+    max_grad_norm: Positive = 0.5
     """The gradient is scaled down to this global norm."""
 
 

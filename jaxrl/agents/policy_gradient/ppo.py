@@ -31,6 +31,7 @@ from jax.flatten_util import ravel_pytree
 
 from envs.base import Env
 from envs.spaces import Space
+from envs.values import Fraction, NonNegative, Positive
 from jaxrl import exploration, losses, minibatches, policies, returns
 from jaxrl.loops import on_policy
 from jaxrl.types import Agent, Algorithm, Context, Diagnostics, Transition
@@ -62,13 +63,13 @@ class Config(on_policy.Config, policies.Config):
 class Hyperparams(on_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    learning_rate: float = 2.5e-4
+    learning_rate: NonNegative = 2.5e-4
     """Step size of Adam, at the start."""
-    gae_lambda: float = 0.95
+    gae_lambda: Fraction = 0.95
     """λ of the advantage estimate."""
-    clip_epsilon: float = 0.2
+    clip_epsilon: NonNegative = 0.2
     """How far the probability ratio may move before its gradient is cut."""
-    target_kl: float = 0.01
+    target_kl: Positive = 0.01
     """KL(π_old ‖ π) that the penalty aims at or the early stop allows, in nats."""
     kl_coef: float = 1.0
     """Weight β of the penalty at the start."""
@@ -76,7 +77,7 @@ class Hyperparams(on_policy.Hyperparams):
     """Weight of the entropy bonus."""
     value_coef: float = 0.5
     """Weight of the value loss."""
-    max_grad_norm: float = 0.5
+    max_grad_norm: Positive = 0.5
     """The gradient is scaled down to this global norm."""
 
 

@@ -16,7 +16,6 @@ rewards, no clipping of the value.
 from dataclasses import dataclass
 
 from envs.base import Env
-from envs.errors import InputError
 from envs.spaces import Space
 from jaxrl import networks, policies
 from jaxrl.agents.policy_gradient import memory_ppo
@@ -55,10 +54,8 @@ def algorithm(config: Config, observation_space: Space, action_space: Space) -> 
     """Recurrent PPO for a pair of spaces.
 
     Raises:
-        InputError: spaces that PPO cannot handle, or a time that is too short.
+        InputError: spaces that PPO cannot handle.
     """
-    if config.time_scale < 1:
-        raise InputError(f"time_scale={config.time_scale} must be at least 1 step.")
     return memory_ppo.algorithm(config, build(config, observation_space, action_space))
 
 

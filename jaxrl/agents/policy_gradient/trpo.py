@@ -26,6 +26,7 @@ from jax.flatten_util import ravel_pytree
 
 from envs.base import Env
 from envs.spaces import Space
+from envs.values import Fraction, NonNegative, Positive
 from jaxrl import losses, minibatches, policies, returns
 from jaxrl.agents.policy_gradient import policy_and_value
 from jaxrl.loops import on_policy
@@ -52,13 +53,13 @@ class Config(on_policy.Config, policies.Config):
 class Hyperparams(on_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    max_kl: float = 0.01
+    max_kl: Positive = 0.01
     """δ, how far one update may move the policy, in nats."""
-    gae_lambda: float = 0.95
+    gae_lambda: Fraction = 0.95
     """λ of the advantage estimate."""
-    damping: float = 0.1
+    damping: NonNegative = 0.1
     """Added to the diagonal of F."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: NonNegative = 1e-3
     """Step size of the critic's Adam."""
 
 

@@ -18,6 +18,7 @@ from flax import struct
 
 from envs import episode
 from envs.base import Env
+from envs.values import Fraction, NonNegative
 from jaxrl import exploration
 from jaxrl.agents.tabular import tables
 from jaxrl.loops import keys, on_policy
@@ -41,9 +42,9 @@ class Config(on_policy.OnlineConfig):
 class Hyperparams(tables.Values):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    epsilon: float = 0.1
+    epsilon: Fraction = 0.1
     """Probability of a random action (ε-greedy)."""
-    confidence: float = 2.0
+    confidence: NonNegative = 2.0
     """c of UCB, in units of reward."""
 
 

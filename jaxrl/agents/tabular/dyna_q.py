@@ -21,7 +21,7 @@ from flax import struct
 
 from envs import episode
 from envs.base import Env
-from envs.errors import InputError
+from envs.values import Count, Fraction, NonNegative
 from jaxrl import exploration, losses
 from jaxrl.agents.tabular import tables
 from jaxrl.loops import clock, keys, on_policy
@@ -33,7 +33,7 @@ from jaxrl.types import Agent, Context, Diagnostics, Metrics, Policy, Transition
 class Config(on_policy.OnlineConfig):
     """What is static: a new value means a new compilation."""
 
-    planning_steps: int = 10
+    planning_steps: Count = 10
     """Updates from the model after every real step; 0 is Q-learning."""
     exploration_bonus: bool = False
     """Dyna-Q+."""
@@ -45,13 +45,13 @@ class Config(on_policy.OnlineConfig):
 class Hyperparams(tables.Values):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    gamma: float = 0.95
+    gamma: Fraction = 0.95
     """Discount."""
-    epsilon: float = 0.1
+    epsilon: Fraction = 0.1
     """Probability of a random action."""
-    bonus: float = 1e-4
+    bonus: NonNegative = 1e-4
     """κ of Dyna-Q+, in units of reward per root of a step."""
-    priority_threshold: float = 1e-4
+    priority_threshold: NonNegative = 1e-4
     """θ of prioritised sweeping, in units of value."""
 
 
@@ -175,10 +175,8 @@ def make(env: Env, config: Config = Config()) -> Agent:
     """Binds Dyna to an environment with Discrete observations and actions.
 
     Raises:
-        InputError: other spaces, several players, or a negative number of planning steps.
+        InputError: other spaces, or several players.
     """
-    if config.planning_steps < 0:
-        raise InputError(f"planning_steps={config.planning_steps} must not be negative.")
     shape = tables.shape_alone("dyna_q", env)
 
     def policy(state: State, shared: Any = ()) -> Policy:

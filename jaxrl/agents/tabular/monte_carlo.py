@@ -19,6 +19,7 @@ from flax import struct
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import NonNegative
 from jaxrl import losses, returns
 from jaxrl.agents.tabular import tables
 from jaxrl.loops import on_policy
@@ -41,7 +42,7 @@ class Config(tables.Config, on_policy.Config):
 class Hyperparams(tables.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    learning_rate: float = 0.05
+    learning_rate: NonNegative = 0.05
     """α at the start, without sample averages."""
 
 

@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.base import Env
-from envs.errors import InputError
 from jaxrl import exploration
 from jaxrl.agents.tabular import chosen_ahead, tables
 from jaxrl.distributions import at_index
@@ -110,9 +109,7 @@ def make(env: Env, config: Config = Config()) -> Agent:
     """Binds n-step Sarsa to an environment with Discrete observations and actions.
 
     Raises:
-        InputError: other spaces, several players, or n < 1.
+        InputError: other spaces, or several players.
     """
-    if config.n < 1:
-        raise InputError(f"n={config.n} must be at least 1.")
     shape = tables.shape_alone("n_step_sarsa", env)
     return chosen_ahead.make("n_step_sarsa", env, config, partial(init_learner, config, shape), partial(update, config))

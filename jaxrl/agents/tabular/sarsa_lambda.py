@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.base import Env
+from envs.values import Fraction
 from jaxrl import losses
 from jaxrl.agents.tabular import chosen_ahead, tables
 from jaxrl.types import Agent, Context, Diagnostics, Transition
@@ -38,7 +39,7 @@ class Config(chosen_ahead.Config):
 class Hyperparams(tables.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    trace_lambda: float = 0.9
+    trace_lambda: Fraction = 0.9
     """λ: how fast traces fade."""
 
 

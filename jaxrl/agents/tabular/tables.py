@@ -10,6 +10,7 @@ from flax import struct
 from envs.base import Env, Game
 from envs.errors import InputError
 from envs.spaces import Discrete, Space
+from envs.values import Checked, Fraction, NonNegative, Positive
 from jaxrl import exploration
 from jaxrl.actions import require_discrete
 from jaxrl.loops import on_policy
@@ -17,7 +18,7 @@ from jaxrl.types import Context, Policy, Transition
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """What is static: a new value means a new compilation."""
 
     exploration: Literal["epsilon_greedy", "softmax"] = "epsilon_greedy"
@@ -30,7 +31,7 @@ class Config:
 class Values:
     """The hyper-parameters of every table."""
 
-    learning_rate: float = 0.1
+    learning_rate: NonNegative = 0.1
     """α, at the start where it falls."""
     initial_value: float = 0.0
     """Q at the start; above the largest return it is optimistic and explores."""
@@ -40,17 +41,17 @@ class Values:
 class Hyperparams(on_policy.Hyperparams, exploration.EpsilonGreedy, Values):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    gamma: float = 0.9
+    gamma: Fraction = 0.9
     """Discount."""
-    learning_rate_decay: float = 0.0
+    learning_rate_decay: Fraction = 0.0
     """Part of α that is taken away, linearly, by the end of hp.total_steps: 1 ends at 0."""
-    epsilon_start: float = 0.1
+    epsilon_start: Fraction = 0.1
     """Probability of a random action at the start."""
-    epsilon_end: float = 0.1
+    epsilon_end: Fraction = 0.1
     """Probability of a random action after the decay."""
-    epsilon_decay: float = 0.995
+    epsilon_decay: Fraction = 0.995
     """Factor of ε after every episode, with epsilon_schedule="per_episode"."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """Of the softmax policy, in units of value."""
 
 

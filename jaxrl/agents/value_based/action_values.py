@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from envs.values import Checked, Fraction, NonNegative
 from jaxrl import exploration, networks
 from jaxrl.loops import off_policy
 from jaxrl.networks import Network
@@ -17,7 +18,7 @@ from jaxrl.types import Algorithm, Context, Diagnostics, Policy
 
 
 @dataclass(frozen=True)
-class Sizes:
+class Sizes(Checked):
     """Of a network of action values."""
 
     torso: networks.Torso = "mlp"
@@ -42,11 +43,11 @@ class Config(off_policy.Config, Sizes):
 class Hyperparams(off_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    learning_rate: float = 1e-3
+    learning_rate: NonNegative = 1e-3
     """Step size of Adam."""
     target_period: int = 50
     """Updates between two moves of the target parameters."""
-    target_rate: float = 1.0
+    target_rate: Fraction = 1.0
     """How far the target parameters move: 1 copies, a small τ follows softly."""
 
 

@@ -26,8 +26,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.base import Env
-from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import Fraction, NonNegative
 from jaxrl import losses, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
@@ -51,9 +51,9 @@ class Config(action_values.Config):
 class Hyperparams(action_values.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    prior_scale: float = 3.0
+    prior_scale: NonNegative = 3.0
     """Weight β of the priors; 0 leaves bootstrapped DQN as it was in 2016."""
-    mask_probability: float = 0.5
+    mask_probability: Fraction = 0.5
     """Chance of a transition to be learnt from by a member."""
 
 
@@ -181,11 +181,9 @@ def algorithm(config: Config, observation_space: Space, action_space: Space) -> 
     """Bootstrapped DQN for a pair of spaces.
 
     Raises:
-        InputError: an action space that is not Discrete, or no members.
+        InputError: an action space that is not Discrete.
     """
     num_actions = require_discrete("bootstrapped_dqn", action_space).n
-    if config.num_members < 1:
-        raise InputError(f"num_members={config.num_members} must be at least 1.")
     net = build(config, observation_space, num_actions)
     return Algorithm(
         init=partial(init_learner, net),

@@ -16,15 +16,15 @@ small environments.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from envs.base import Env
-from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import Bounds
 from jaxrl import exploration, losses, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
@@ -38,7 +38,7 @@ from jaxrl.types import Agent, Algorithm, Context, Diagnostics, Transition
 class Config(action_values.Config):
     """What is static: a new value means a new compilation."""
 
-    num_atoms: int = 101
+    num_atoms: Annotated[int, Bounds(2)] = 101
     """Values that a return is distributed over."""
 
 
@@ -102,11 +102,9 @@ def algorithm(config: Config, observation_space: Space, action_space: Space) -> 
     """C51 for a pair of spaces.
 
     Raises:
-        InputError: an action space that is not Discrete, or fewer than two atoms.
+        InputError: an action space that is not Discrete.
     """
     num_actions = require_discrete("c51", action_space).n
-    if config.num_atoms < 2:
-        raise InputError(f"num_atoms={config.num_atoms} must be at least 2.")
     net = build(config, observation_space, num_actions)
     return action_values.epsilon_greedy_algorithm(config, net, update, q_values)
 

@@ -31,6 +31,7 @@ from flax import struct
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import Positive
 from jaxrl import exploration, losses, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
@@ -62,11 +63,11 @@ class Config(action_values.Config):
 class Hyperparams(action_values.Hyperparams, exploration.EpsilonGreedy):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    temperature: float = 0.1
+    temperature: Positive = 0.1
     """Of softmax exploration, in units of value."""
     munchausen_alpha: float = 0.9
     """How much of the scaled log-policy joins the reward."""
-    munchausen_tau: float = 0.03
+    munchausen_tau: Positive = 0.03
     """Temperature of the softmax policy, in units of value."""
     munchausen_clip: float = -1.0
     """The least that the scaled log-policy may be."""

@@ -25,6 +25,7 @@ from flax import struct
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import Positive
 from jaxrl import exploration, losses, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
@@ -54,7 +55,7 @@ class Config(action_values.Config):
 class Hyperparams(action_values.Hyperparams, exploration.EpsilonGreedy):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    huber_delta: float = 1.0
+    huber_delta: Positive = 1.0
     """Size of an error where its loss turns linear; as in the paper, the loss is divided by it."""
 
 
@@ -136,12 +137,9 @@ def algorithm(config: Config, observation_space: Space, action_space: Space) -> 
     """IQN for a pair of spaces.
 
     Raises:
-        InputError: an action space that is not Discrete, or sizes that cannot work together.
+        InputError: an action space that is not Discrete, or too few layers.
     """
     num_actions = require_discrete("iqn", action_space).n
-    for name in ("num_quantiles", "num_target_quantiles", "num_policy_quantiles", "num_cosines"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name}={getattr(config, name)} must be at least 1.")
     if len(config.hidden) < 1 + (config.torso == "mlp"):
         raise InputError(f"hidden={config.hidden} has too few layers: an MLP needs two for iqn, a CNN one.")
     net = build(config, observation_space, num_actions)

@@ -23,6 +23,7 @@ from flax import struct
 
 from envs.base import Env
 from envs.spaces import Space
+from envs.values import Fraction, NonNegative, Positive
 from jaxrl import exploration, losses, minibatches, networks, returns
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
@@ -52,12 +53,12 @@ class Config(on_policy.Config, action_values.Sizes):
 class Hyperparams(on_policy.Hyperparams, exploration.EpsilonGreedy):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    learning_rate: float = 1e-3
+    learning_rate: NonNegative = 1e-3
     """Step size of RAdam, at the start."""
-    q_lambda: float = 0.9
+    q_lambda: Fraction = 0.9
     """λ of the returns: 0 one-step targets, 1 Monte Carlo."""
-    epsilon_fraction: float = 0.2
-    max_grad_norm: float = 10.0
+    epsilon_fraction: Fraction = 0.2
+    max_grad_norm: Positive = 10.0
     """The gradient is scaled down to this global norm."""
 
 

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.base import Env
-from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import Positive
 from jaxrl import exploration, losses, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
@@ -44,7 +44,7 @@ class Config(action_values.Config):
 class Hyperparams(action_values.Hyperparams, exploration.EpsilonGreedy):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    huber_delta: float = 1.0
+    huber_delta: Positive = 1.0
     """Size of an error where its loss turns linear; as in the paper, the loss is divided by it."""
 
 
@@ -93,11 +93,9 @@ def algorithm(config: Config, observation_space: Space, action_space: Space) -> 
     """QR-DQN for a pair of spaces.
 
     Raises:
-        InputError: an action space that is not Discrete, or no quantiles.
+        InputError: an action space that is not Discrete.
     """
     num_actions = require_discrete("qr_dqn", action_space).n
-    if config.num_quantiles < 1:
-        raise InputError(f"num_quantiles={config.num_quantiles} must be at least 1.")
     net = build(config, observation_space, num_actions)
     return action_values.epsilon_greedy_algorithm(config, net, update, lambda hp, quantiles: quantiles.mean(-1))
 

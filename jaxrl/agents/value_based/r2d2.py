@@ -35,6 +35,7 @@ from flax import struct
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import Count, Fraction, Positive
 from jaxrl import exploration, losses, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
@@ -51,7 +52,7 @@ class Config(action_values.Config):
 
     rollout_length: int = 10
     """Steps in each environment between updates, and steps of a sequence that are learnt from."""
-    burn_in: int = 10
+    burn_in: Count = 10
     """Steps of a sequence that only bring the memory up to date."""
     stored_memory: bool = True
     """Unroll from the actor's memory instead of from that at the start of an episode."""
@@ -60,7 +61,7 @@ class Config(action_values.Config):
     """Sequences per gradient step."""
     replay_capacity: int = 2_000
     """Sequences that the replay holds."""
-    warmup_steps: int = 1_000
+    warmup_steps: Count = 1_000
     """Environment steps with random actions before the first update, at least; they count as steps of the run."""
     n_step: int = 3
     double: bool = True
@@ -77,9 +78,9 @@ class Config(action_values.Config):
 class Hyperparams(action_values.Hyperparams, exploration.EpsilonGreedy):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    max_grad_norm: float = 10.0
+    max_grad_norm: Positive = 10.0
     """The gradient is scaled down to this global norm."""
-    priority_eta: float = 0.9
+    priority_eta: Fraction = 0.9
     """How much the greatest error of a sequence counts in its priority; the rest is that of the mean."""
 
 
@@ -188,11 +189,9 @@ def algorithm(config: Config, observation_space: Space, action_space: Space) -> 
     """R2D2 for a pair of spaces.
 
     Raises:
-        InputError: an action space that is not Discrete, or sizes that cannot work together.
+        InputError: an action space that is not Discrete, or hindsight.
     """
     num_actions = require_discrete("r2d2", action_space).n
-    if config.burn_in < 0 or config.n_step < 1:
-        raise InputError(f"burn_in={config.burn_in} must be at least 0 and n_step={config.n_step} at least 1.")
     if config.hindsight:
         raise InputError(f"r2d2 stores sequences, which are not judged again: hindsight={config.hindsight} must be 0.")
     net = build(config, observation_space, num_actions)

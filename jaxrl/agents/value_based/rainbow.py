@@ -19,15 +19,15 @@ sizes, step size and v_min, v_max are those of small environments.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from envs.base import Env
-from envs.errors import InputError
 from envs.spaces import Space
+from envs.values import Bounds, NonNegative
 from jaxrl import exploration, losses, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
@@ -53,7 +53,7 @@ class Config(action_values.Config):
     """Categorical distributions of the return."""
     noisy: bool = True
     """Noisy dense layers instead of ε."""
-    num_atoms: int = 101
+    num_atoms: Annotated[int, Bounds(2)] = 101
     """Values that a return is distributed over."""
 
 
@@ -61,7 +61,7 @@ class Config(action_values.Config):
 class Hyperparams(action_values.Hyperparams, exploration.EpsilonGreedy):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    priority_alpha: float = 0.5
+    priority_alpha: NonNegative = 0.5
     """How much priorities count: 0 not at all, 1 in proportion."""
     v_min: float = -100.0
     """The least discounted return that is told apart."""
@@ -146,11 +146,9 @@ def algorithm(config: Config, observation_space: Space, action_space: Space) -> 
     """Rainbow for a pair of spaces.
 
     Raises:
-        InputError: an action space that is not Discrete, or fewer than two atoms.
+        InputError: an action space that is not Discrete.
     """
     num_actions = require_discrete("rainbow", action_space).n
-    if config.num_atoms < 2:
-        raise InputError(f"num_atoms={config.num_atoms} must be at least 2.")
     net = build(config, observation_space, num_actions)
     algorithm = action_values.epsilon_greedy_algorithm(config, net, update, partial(q_values, config))
     return algorithm._replace(explore=partial(explore, config, net))

@@ -24,6 +24,7 @@ from flax import struct
 
 from envs.base import Env
 from envs.spaces import Space
+from envs.values import Fraction, NonNegative, Positive
 from jaxrl import losses, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
@@ -44,15 +45,15 @@ class Config(off_policy.Config, action_values.Sizes):
 class Hyperparams(off_policy.Hyperparams):
     """What is traced: one compiled program serves every value, and a batch of runs may mix them."""
 
-    policy_learning_rate: float = 3e-4
+    policy_learning_rate: NonNegative = 3e-4
     """Step size of Adam for the policy."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: NonNegative = 1e-3
     """Step size of Adam for the critics."""
-    temperature_learning_rate: float = 1e-3
+    temperature_learning_rate: NonNegative = 1e-3
     """Step size of Adam for log α; 0 keeps the temperature as it is."""
-    target_rate: float = 0.005
+    target_rate: Fraction = 0.005
     """How far the targets follow at every update (τ)."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """α at the start."""
     target_entropy: float = 0.5
     """The entropy that α steers to, as a part of log A, the entropy of the uniform policy."""
