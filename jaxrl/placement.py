@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from envs.spaces import Box, Space, flat_size
+from jaxrl.memory import cores
 
 CPU_LANES = 4  # runs in one vmap on a CPU; measured on PPO: 1 and 2 are 5–15 % slower, 16 more
 
@@ -26,13 +27,14 @@ WIDE = 256  # numbers in an observation from which a single run gains by a secon
 
 
 def use_all_cores(num_runs: int | None = None, observation_space: "Space | None" = None) -> int:
-    """Makes JAX offer one CPU device for each core, for the run axis to be sharded over.
+    """Makes JAX offer one CPU device for each core that the process may use, for the run axis to be sharded over.
 
-    Call it before the first array is made; on another backend it changes nothing that matters. A single run gets one
-    device and one thread: XLA hands every few operations of a program to another thread where it has one, which costs
-    small ones more than they gain (on CartPole DQN is 1.1 times, PPO up to twice as fast; more on a busy machine). It
-    keeps all threads where it sees pictures, whose products are large (PPO on MinAtar: 1.1 to 1.6 times as fast).
-    NPROC, set by the caller, overrides that.
+    A number of devices that the user chose, by JAX_NUM_CPU_DEVICES or XLA_FLAGS, stays as it is. Call it before the
+    first array is made; on another backend it changes nothing that matters. A single run gets one device and one
+    thread: XLA hands every few operations of a program to another thread where it has one, which costs small ones more
+    than they gain (on CartPole DQN is 1.1 times, PPO up to twice as fast; more on a busy machine). It keeps all threads
+    where it sees pictures, whose products are large (PPO on MinAtar: 1.1 to 1.6 times as fast). NPROC, set by the
+    caller, overrides that.
 
     Args:
         num_runs: how many runs there will be, where that is known.
@@ -41,27 +43,22 @@ def use_all_cores(num_runs: int | None = None, observation_space: "Space | None"
     Returns:
         The number of local devices of the default backend.
     """
-    cores = _cores()
-    if num_runs is not None:
-        cores = min(cores, num_runs)
+    wanted = cores() if num_runs is None else min(cores(), num_runs)
     wide = isinstance(observation_space, Box) and flat_size(observation_space) >= WIDE
     if num_runs == 1 and not wide:
         os.environ.setdefault("NPROC", "1")  # XLA reads it when the backend starts
+    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     try:
-        if jax.config.jax_num_cpu_devices < 1:  # pyright: ignore[reportAttributeAccessIssue]
-            jax.config.update("jax_num_cpu_devices", cores)
+        if not chosen and jax.config.jax_num_cpu_devices < 1:  # pyright: ignore[reportAttributeAccessIssue]
+            jax.config.update("jax_num_cpu_devices", wanted)
     except RuntimeError:
-        if jax.default_backend() == "cpu" and jax.local_device_count() < cores:
+        if jax.default_backend() == "cpu" and jax.local_device_count() < wanted:
             warnings.warn(
-                f"JAX has started with {jax.local_device_count()} CPU device(s) for {cores} cores: "
+                f"JAX has started with {jax.local_device_count()} CPU device(s) for {wanted} cores: "
                 "call jaxrl.use_all_cores() before anything else uses JAX.",
                 stacklevel=2,
             )
     return jax.local_device_count()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Layout(NamedTuple):
@@ -100,17 +97,32 @@ def compiler_options(num_runs: int) -> dict[str, Any]:
     Args:
         num_runs: that the program maps over.
     """
-    busy = jax.default_backend() == "cpu" and layout(num_runs).shards >= max(_cores(), 2)
+    busy = jax.default_backend() == "cpu" and layout(num_runs).shards >= max(cores(), 2)
     return {"xla_cpu_multi_thread_eigen": False} if busy else {}
 
 
+def full(num_runs: int) -> int:
+    """Returns the number of runs, `num_runs` or a few more, that fills the devices: what `map_runs` needs no spare for.
+
+    A batch of that size stays where it is and is updated in place, where another is copied at every call.
+    """
+    shards = layout(num_runs).shards
+    return -(-num_runs // shards) * shards
+
+
 def spread(tree: Any) -> Any:
-    """Puts the leading run axis of every leaf where `map_runs` wants it, if the runs fill the layout exactly."""
+    """Puts the leading run axis of every leaf where `map_runs` wants it, if the runs fill the layout exactly.
+
+    Of a tree of `jax.ShapeDtypeStruct` it returns those that lie there.
+    """
     num_runs = jax.tree.leaves(tree)[0].shape[0]
     shards = layout(num_runs).shards
     if shards == 1 or num_runs % shards:
         return tree
-    return jax.device_put(tree, NamedSharding(_mesh(shards), PartitionSpec("runs")))
+    place = NamedSharding(_mesh(shards), PartitionSpec("runs"))
+    if isinstance(jax.tree.leaves(tree)[0], jax.ShapeDtypeStruct):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree)
+    return jax.device_put(tree, place)
 
 
 def replicate(tree: Any, num_runs: int) -> Any:

@@ -6,7 +6,6 @@ from types import TracebackType
 
 import numpy as np
 
-from envs.episode import EpisodeStats
 from jaxrl.train import Schedule
 
 
@@ -14,11 +13,13 @@ class Progress:
     """A rich progress bar on a terminal, silent elsewhere."""
 
     def __init__(self, plan: Schedule, num_runs: int, done: int, show: bool | None = None) -> None:
-        self._plan, self._num_runs, self._done = plan, num_runs, done
         self._show = sys.stderr.isatty() if show is None else show
         self._bar = None
+        self._num_runs = num_runs
+        self._total = int(plan.iterations.sum())
+        self._steps = int(plan.env_steps[-1]) / self._total * num_runs  # of an iteration, the warm-up shared out
+        self._first = self._taken = int(plan.iterations[:done].sum())
         self._started = time.perf_counter()
-        self._first = done
 
     def __enter__(self) -> "Progress":
         if self._show:
@@ -39,29 +40,30 @@ class Progress:
             )
             self._bar.start()
             runs = "1 run" if self._num_runs == 1 else f"{self._num_runs} runs"
-            self._task = self._bar.add_task(
-                runs, total=self._plan.num_evals, completed=self._done, speed="", returns=""
-            )
+            self._task = self._bar.add_task(runs, total=self._total, completed=self._taken, speed="", returns="")
         return self
 
-    def advance(self, returns: np.ndarray, training: EpisodeStats) -> None:
-        """Reports one more stretch.
-
-        Args:
-            returns: f32[runs, episodes] of the evaluation after it.
-            training: [runs, iterations] the training episodes that ended in it.
-        """
-        self._done += 1
+    def moved(self, iterations: int) -> None:
+        """Reports iterations that were taken."""
+        self._taken += iterations
         if self._bar is None:
             return
-        steps = self._plan.env_steps
-        taken = (steps[self._done - 1] - (steps[self._first - 1] if self._first else 0)) * self._num_runs
-        speed = taken / (time.perf_counter() - self._started)
-        count = int(np.sum(training.count))
+        speed = (self._taken - self._first) * self._steps / (time.perf_counter() - self._started)
+        self._bar.update(self._task, completed=self._taken, speed=f"{speed:,.0f} steps/s")
+
+    def evaluated(self, returns: np.ndarray, training_return: float) -> None:
+        """Reports an evaluation.
+
+        Args:
+            returns: f32[runs, episodes].
+            training_return: mean of the training episodes that ended since the one before; NaN where none did.
+        """
+        if self._bar is None:
+            return
         text = f"return {np.mean(returns):.1f}"
-        if count:
-            text += f" (training {np.sum(training.return_sum) / count:.1f})"
-        self._bar.update(self._task, completed=self._done, speed=f"{speed:,.0f} steps/s", returns=text)
+        if not np.isnan(training_return):
+            text += f" (training {training_return:.1f})"
+        self._bar.update(self._task, returns=text)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

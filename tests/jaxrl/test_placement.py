@@ -49,9 +49,9 @@ def test_use_all_cores_after_the_start_changes_nothing():
 
 def test_devices_keep_to_their_cores_where_every_core_has_one(monkeypatch):
     apart = {"xla_cpu_multi_thread_eigen": False}
-    monkeypatch.setattr(placement, "_cores", lambda: 2)
+    monkeypatch.setattr(placement, "cores", lambda: 2)
     assert [placement.compiler_options(runs) for runs in (1, 2, 64)] == [{}, apart, apart]
-    monkeypatch.setattr(placement, "_cores", lambda: 4)
+    monkeypatch.setattr(placement, "cores", lambda: 4)
     assert placement.compiler_options(64) == {}  # a core without a device may help
     double = jax.jit(placement.map_runs(lambda x: x * 2))
     assert double.lower(jnp.arange(4)).compile(apart)(jnp.arange(4)).tolist() == [0, 2, 4, 6]
