@@ -1,20 +1,25 @@
-"""Names of environments: `make`, `register`, `names`."""
+"""Names of environments: `make`, `register`, `names`.
+
+An environment that is in no registry has a name, too: "module:Class", where `module` can be imported.
+"""
 
 import importlib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from envs import values
 from envs.base import Env
-from envs.errors import InputError, unknown
+from envs.errors import InputError, nearest, unknown
 
 
 class Entry(NamedTuple):
     """What a name stands for."""
 
-    env: str | type[Env]  # the class, or "module:Class"
+    env: str | Callable[..., Env]  # the class, or "module:Class"
     options: dict[str, Any]  # static fields that the name fixes
     wrap: Callable[[Env], Env] | str | None  # applied to the instance: a function, or "module:function"
 
@@ -23,7 +28,12 @@ _ENTRIES: dict[str, Entry] = {}
 
 
 def register(
-    name: str, env: str | type[Env], *, wrap: Callable[[Env], Env] | str | None = None, **options: Any
+    name: str,
+    env: str | Callable[..., Env],
+    *,
+    wrap: Callable[[Env], Env] | str | None = None,
+    replace: bool = False,
+    **options: Any,
 ) -> None:
     """Adds an environment under `name`.
 
@@ -31,13 +41,16 @@ def register(
         env: the class, or "module:Class", imported at the first `make`.
         wrap: turns the instance into the one that `make` returns (see `envs.wrappers`); a function, or
             "module:function", imported at the first `make`.
+        replace: the name may be taken: what it stood for is forgotten. So a cell of a notebook can be run again.
         options: static fields of the class that this name fixes, e.g. `max_steps=200`.
 
     Raises:
-        InputError: `name` is taken already.
+        InputError: `name` is taken already, or has a colon.
     """
-    if name in _ENTRIES:
-        raise InputError(f"environment {name!r} is registered already.")
+    if ":" in name:
+        raise InputError(f"environment {name!r}: a name with a colon is MODULE:CLASS.")
+    if name in _ENTRIES and not replace:
+        raise InputError(f"environment {name!r} is registered already; replace=True puts another in its place.")
     _ENTRIES[name] = Entry(env, options, wrap)
 
 
@@ -50,39 +63,99 @@ def make(name: str, **overrides: Any) -> tuple[Env, Any]:
     """Builds an environment and its parameters.
 
     Args:
-        name: a registered id, e.g. "CartPole-v1".
+        name: a registered id, e.g. "CartPole-v1", or "module:Class".
         overrides: static fields of the environment (`max_steps=1000`) or fields of its parameters (`length=0.7`).
 
     Returns:
         (env, params); the leaves of params are NumPy arrays of a fixed dtype.
 
     Raises:
-        InputError: unknown name or field, or a value of the wrong type or shape.
+        InputError: unknown name or field, or a value of the wrong type or shape, or one that is not allowed.
     """
-    if name not in _ENTRIES:
-        raise unknown("environment", name, _ENTRIES)
-    entry = _ENTRIES[name]
-    env = _import(entry.env)(**entry.options)
+    if ":" in name:
+        entry = Entry(name, {}, None)
+    elif name in _ENTRIES:
+        entry = _ENTRIES[name]
+    else:
+        raise unknown("environment", name, _ENTRIES, "`jaxrl list envs` or envs.names()")
+    made = load(entry.env)
+    env = _built(name, made, entry.options) if callable(made) else made
     if entry.wrap is not None:
-        env = _import(entry.wrap)(env)
-    static_names = set(env.options())
-    env = env.replace(**{key: value for key, value in overrides.items() if key in static_names})
+        env = load(entry.wrap)(env)
+    if not isinstance(env, Env):
+        raise InputError(f"{name} is no environment (envs.base.Env) but {env!r}.")
+    kinds = option_kinds(env)
     params = env.default_params()
     param_names = set(getattr(params, "_fields", ()))
     for key in overrides:
-        if key not in static_names | param_names:
-            raise unknown(f"field of {name}", key, static_names | param_names)
+        if key not in kinds.keys() | param_names:
+            raise unknown(f"field of {name}", key, kinds.keys() | param_names)
+    env = with_options(env, {key: value for key, value in overrides.items() if key in kinds})
+    params = env.default_params()
     changed = {
-        key: _cast(name, key, getattr(params, key), value) for key, value in overrides.items() if key in param_names
+        key: values.as_array(f"{name}: {key}", value, _as_array(getattr(params, key)))
+        for key, value in overrides.items()
+        if key in param_names
     }
     return env, as_arrays(params._replace(**changed) if changed else params)
 
 
-def _import(target: Any) -> Any:
+def _built(name: str, make: Callable[..., Env], options: dict[str, Any]) -> Env:
+    try:
+        inspect.signature(make).bind(**options)
+    except TypeError as error:
+        raise InputError(f"{name} cannot be made by its name alone: {error}. Give its fields default values.") from None
+    return make(**options)
+
+
+def option_kinds(env: Env) -> dict[str, Any]:
+    """The types of the static fields of an environment, those of wrapped ones included; see `envs.values`."""
+    found: dict[str, Any] = {}
+    layer: Any = env
+    while isinstance(layer, Env):
+        found = values.kinds(layer) | found
+        layer = getattr(layer, "env", None)
+    return {name: found.get(name, Any) for name in env.options()}
+
+
+def with_options(env: Env, changes: Mapping[str, Any]) -> Env:
+    """Returns the environment with other static fields, converted and checked by their types.
+
+    Raises:
+        InputError: a value that the field cannot have.
+    """
+    kinds = option_kinds(env)
+    return env.replace(**{name: values.convert(name, value, kinds[name]) for name, value in changes.items()})
+
+
+def load(target: Any) -> Any:
+    """Imports "module:attribute", "module:" (the module itself) or "package:module"; returns anything else as it is.
+
+    Raises:
+        InputError: there is no such module or attribute. What goes wrong inside the module is raised as it is.
+    """
     if not isinstance(target, str):
         return target
-    module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    name, _, attribute = target.partition(":")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise
+        raise InputError(
+            f"there is no module {name!r} to import: it must lie in the working directory or be installed."
+        ) from error
+    except ValueError as error:  # an empty name
+        raise InputError(f"{target!r} is not MODULE:NAME.") from error
+    if not attribute:
+        return module
+    if not hasattr(module, attribute):
+        try:
+            return importlib.import_module(f"{name}.{attribute}")
+        except ModuleNotFoundError:
+            hint = nearest(attribute, [found for found in vars(module) if not found.startswith("_")])
+            raise InputError(f"module {name} has no {attribute!r}.{hint}") from None
+    return getattr(module, attribute)
 
 
 def as_arrays(params: Any) -> Any:
@@ -96,16 +169,3 @@ def _as_array(leaf: Any) -> Any:
     if value.dtype.itemsize == 8 or isinstance(leaf, bool | int | float):
         value = value.astype(narrow.get(value.dtype.kind, value.dtype))
     return value
-
-
-def _cast(env: str, field: str, default: Any, value: Any) -> Any:
-    old = _as_array(default)
-    try:
-        new = np.asarray(value)
-        if not np.can_cast(new.dtype, old.dtype, "same_kind"):
-            raise TypeError
-    except (TypeError, ValueError):
-        raise InputError(f"{env}: {field}={value!r} must be a number of type {old.dtype}.") from None
-    if new.shape != old.shape:
-        raise InputError(f"{env}: {field} has shape {old.shape}, got shape {new.shape} from {value!r}.")
-    return new.astype(old.dtype)
