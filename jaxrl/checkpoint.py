@@ -1,18 +1,21 @@
 """Checkpoints of whole runs: every leaf of the state, bit for bit, in units that are complete or not there at all.
 
 A checkpoint is one directory, `<step>` or (when a step is saved again) `<step>.<n>`: the arrays as orbax writes them,
-and `manifest.json` with what the run is, path, shape, dtype and CRC-32 of every leaf, and size and CRC-32 of every
-file. It is made under another name and renamed when everything is in it, so a process that is killed at any moment
-leaves the checkpoints that were complete before. Nothing is pickled.
+files that belong to the same moment (the results so far), and `manifest.json` with what the run is, path, shape, dtype
+and CRC-32 of every leaf, and size and CRC-32 of every file. It is made under another name, synced, and renamed when
+everything is in it, so a process that is killed, or a machine that loses power, at any moment leaves the checkpoints
+that were complete before. Nothing is pickled.
 """
 
+import errno
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,16 +25,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.errors import InputError
+from jaxrl import files
 from jaxrl.results import plain
 
-FORMAT = 1
+FORMAT = 2  # 1: without files of the same moment; its seal was a CRC-32
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 _NAME = re.compile(r"(\d+)(?:\.(\d+))?")
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
 _LISTED = 12  # differences that an error message lists before it only counts them
 
 
-def save(directory: str | Path, state: Any, step: int, identity: Mapping[str, Any], keep: int = 2) -> Path:
+class Unusable(InputError):
+    """A checkpoint is damaged, or not of this run."""
+
+
+def save(
+    directory: str | Path,
+    state: Any,
+    step: int,
+    identity: Mapping[str, Any],
+    keep: int = 2,
+    beside: Mapping[str, bytes] | None = None,
+) -> Path:
     """Saves `state` as the checkpoint of `step`; it is on disk and complete when this returns.
 
     One process at a time may save into a directory.
@@ -43,12 +59,13 @@ def save(directory: str | Path, state: Any, step: int, identity: Mapping[str, An
         identity: what the state belongs to (agent, environment, configuration, number of runs …), as values that
             JSON can hold; `restore` refuses the checkpoint where its own identity differs.
         keep: how many of the newest checkpoints remain, this one included.
+        beside: file name -> content of what belongs to the same moment; `find` says where it lies.
 
     Returns:
         The directory of this checkpoint.
 
     Raises:
-        InputError: the directory cannot be written.
+        WriteError: the directory cannot be written; the checkpoints there are as they were.
         ValueError: `step` is negative or `keep` is not positive.
         TypeError: a leaf is a 64-bit array that JAX, as configured, cannot hold.
     """
@@ -70,18 +87,22 @@ def save(directory: str | Path, state: Any, step: int, identity: Mapping[str, An
         complete = _complete(directory)
         again = complete.get(step)
         target = directory / (str(step) if again is None else f"{step}.{_generation(again) + 1}")
-        _write(directory / f"partial-{target.name}", target, arrays, manifest)
+        _write(directory / f"partial-{target.name}", target, arrays, manifest, beside or {})
         complete[step] = target
         stale = [complete[old] for old in sorted(complete)[:-keep] if old != step]
         for path in [*stale, *([again] if again else [])]:
             _remove(path)
     except OSError as error:
-        raise InputError(f"cannot write a checkpoint to {directory}: {error}") from error
+        raise files.WriteError(f"cannot write a checkpoint to {directory}: {files.reason(error)}.") from error
     return target
 
 
 def restore(
-    directory: str | Path, template: Any, identity: Mapping[str, Any], step: int | None = None
+    directory: str | Path,
+    template: Any,
+    identity: Mapping[str, Any],
+    step: int | None = None,
+    fall_back: Callable[[str], None] | None = None,
 ) -> tuple[Any, int]:
     """Reads a checkpoint back, after checking that it is this run's and that every bit is as it was saved.
 
@@ -90,6 +111,8 @@ def restore(
         template: the state's structure: a pytree of arrays or `jax.ShapeDtypeStruct`, e.g. from `jax.eval_shape`.
         identity: what the state must belong to, compared entry by entry with what was saved.
         step: which checkpoint; None: the newest complete one.
+        fall_back: called with what is wrong with the newest one if an older one is good; that is then restored, and
+            what is newer is renamed. None: what is wrong is an error.
 
     Returns:
         (state, step). The arrays are on the default device, not committed to it.
@@ -103,21 +126,50 @@ def restore(
     if not complete:
         why = "holds no complete checkpoint" if directory.is_dir() else "does not exist"
         raise InputError(f"no checkpoint to restore: {directory} {why}.")
-    step = max(complete) if step is None else step
+    wanted = max(complete) if step is None else step
+    if wanted not in complete:
+        raise InputError(f"no checkpoint of step {wanted} in {directory}. Steps there: {_join(sorted(complete))}.")
+    try:
+        return _read(complete[wanted], template, identity), wanted
+    except Unusable as error:
+        first = error
+    for older in sorted((other for other in complete if other < wanted), reverse=True):
+        if fall_back is None or step is not None:
+            raise Unusable(f"{first} The checkpoint before it is of step {older} (--checkpoint {older}).") from first
+        try:
+            state = _read(complete[older], template, identity)
+        except Unusable:
+            continue
+        aside = [files.set_aside(complete[newer]).name for newer in sorted(complete) if newer > older]
+        fall_back(f"{first} Going on from step {older}; {_join(aside)} is what was newer.")
+        return state, older
+    raise first
+
+
+def find(directory: str | Path, step: int) -> Path:
+    """Where the complete checkpoint of `step` lies, and what was saved beside it.
+
+    Raises:
+        InputError: there is none.
+    """
+    complete = _complete(Path(directory))
     if step not in complete:
         raise InputError(f"no checkpoint of step {step} in {directory}. Steps there: {_join(sorted(complete))}.")
-    source = complete[step]
-    older = [other for other in complete if other < step]
-    advice = f" The complete checkpoint before it is of step {max(older)}: restore that one." if older else ""
+    return complete[step]
 
-    manifest = _read_manifest(source, advice)
-    _check_identity(source, manifest["identity"], plain(identity))
-    paths_and_leaves = _flatten(template)
-    _check_leaves(source, manifest["leaves"], [{"path": path, **_describe(leaf)} for path, leaf in paths_and_leaves])
-    _check_files(source, manifest["files"], advice)
-    arrays = _read_arrays(source, manifest["leaves"], advice)
+
+def _read(source: Path, template: Any, identity: Mapping[str, Any]) -> Any:
+    try:
+        manifest = _read_manifest(source)
+        _check_identity(source, manifest["identity"], plain(identity))
+        wanted = [{"path": path, **_describe(leaf)} for path, leaf in _flatten(template)]
+        _check_leaves(source, manifest["leaves"], wanted)
+        _check_files(source, manifest["files"])
+        arrays = _read_arrays(source, manifest["leaves"])
+    except OSError as error:
+        raise Unusable(f"checkpoint {source} cannot be read: {files.reason(error)}.") from error
     leaves = [_to_jax(array, saved) for array, saved in zip(arrays, manifest["leaves"], strict=True)]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves), step
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
 def fingerprint(tree: Any) -> str:
@@ -137,22 +189,43 @@ def steps(directory: str | Path) -> list[int]:
     return sorted(_complete(Path(directory)))
 
 
-def _write(partial: Path, target: Path, arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> None:
+def _write(
+    partial: Path,
+    target: Path,
+    arrays: dict[str, np.ndarray],
+    manifest: dict[str, Any],
+    beside: Mapping[str, bytes],
+) -> None:
     import orbax.checkpoint as ocp
 
     partial.mkdir()
     if arrays:
-        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
-            checkpointer.save(partial / _ARRAYS, arrays)
-    files = {
+        try:
+            with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
+                checkpointer.save(partial / _ARRAYS, arrays)
+        except Exception as error:  # its storage layer raises ValueError for what the operating system says
+            raise OSError(_system_reason(error)) from error
+    for name, content in beside.items():
+        (partial / name).write_bytes(content)
+    inside = sorted(partial.rglob("*"))
+    written = {
         path.relative_to(partial).as_posix(): {"size": path.stat().st_size, "crc32": _file_crc32(path)}
-        for path in sorted(partial.rglob("*"))
+        for path in inside
         if path.is_file()
     }
-    manifest = {**manifest, "files": files}
-    text = json.dumps({**manifest, "crc32": _json_crc32(manifest)}, indent=1)
-    (partial / _MANIFEST).write_text(text, encoding="utf-8")
+    (partial / _MANIFEST).write_bytes(files.sealed({**manifest, "files": written}))
+    # The content first, then the names that lead to it, from the deepest up.
+    for path in [*reversed(inside), partial / _MANIFEST, partial]:
+        files.sync(path)
     partial.rename(target)
+    files.sync(target.parent)
+
+
+def _system_reason(error: BaseException) -> str:
+    """What the operating system said, out of the long message that orbax makes of it."""
+    text = str(error)
+    found = [words for words in map(os.strerror, _FULL) if words in text]
+    return found[0] if found else files.reason(error)
 
 
 def _complete(directory: Path) -> dict[int, Path]:
@@ -244,40 +317,41 @@ def _file_crc32(path: Path) -> int:
     return crc32
 
 
-def _json_crc32(value: Any) -> int:
-    return zlib.crc32(json.dumps(value, sort_keys=True).encode())
+def _damaged(source: Path, what: str) -> Unusable:
+    return Unusable(f"checkpoint {source} is damaged: {what}.")
 
 
-def _damaged(source: Path, what: str, advice: str) -> InputError:
-    return InputError(f"checkpoint {source} is damaged: {what}.{advice}")
-
-
-def _read_manifest(source: Path, advice: str) -> dict[str, Any]:
+def _read_manifest(source: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((source / _MANIFEST).read_text(encoding="utf-8"))
-        crc32 = manifest.pop("crc32")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(source, f"{_MANIFEST} cannot be read ({_first_line(error)})", advice) from error
-    if crc32 != _json_crc32(manifest):
-        raise _damaged(source, f"{_MANIFEST} is not as it was written (checksum)", advice)
-    if manifest["format"] != FORMAT:
-        raise InputError(f"checkpoint {source} has format {manifest['format']}; this version reads {FORMAT}.")
+        content = (source / _MANIFEST).read_bytes()
+        entries = files.parse(content)
+        if entries.get("format", FORMAT) != FORMAT:
+            raise Unusable(f"checkpoint {source} has format {entries['format']}; this version reads {FORMAT}.")
+        manifest = files.unseal(content)
+        if manifest["step"] != int(source.name.partition(".")[0]):
+            raise ValueError(f"it is the checkpoint of step {manifest['step']}, and was renamed")
+    except FileNotFoundError as error:
+        raise _damaged(source, f"{_MANIFEST} is missing") from error
+    except Unusable:
+        raise
+    except (ValueError, KeyError) as error:
+        raise _damaged(source, f"{_MANIFEST}: {error}") from error
     return manifest
 
 
-def _check_files(source: Path, files: Mapping[str, Any], advice: str) -> None:
+def _check_files(source: Path, listed: Mapping[str, Any]) -> None:
     # Before orbax reads them: damaged ones make its storage layer fail in ways that spill over into later work.
-    for name, written in files.items():
+    for name, written in listed.items():
         path = source / name
         if not path.is_file():
-            raise _damaged(source, f"{name} is missing", advice)
+            raise _damaged(source, f"{name} is missing")
         if path.stat().st_size != written["size"]:
-            raise _damaged(source, f"{name} has {path.stat().st_size} bytes of {written['size']}", advice)
+            raise _damaged(source, f"{name} has {path.stat().st_size} bytes of {written['size']}")
         if _file_crc32(path) != written["crc32"]:
-            raise _damaged(source, f"{name} is not as it was written (checksum)", advice)
+            raise _damaged(source, f"{name} is not as it was written (checksum)")
 
 
-def _read_arrays(source: Path, leaves: list[dict[str, Any]], advice: str) -> list[np.ndarray]:
+def _read_arrays(source: Path, leaves: list[dict[str, Any]]) -> list[np.ndarray]:
     import orbax.checkpoint as ocp
 
     stored = [str(i) for i, leaf in enumerate(leaves) if 0 not in leaf["shape"]]
@@ -288,7 +362,7 @@ def _read_arrays(source: Path, leaves: list[dict[str, Any]], advice: str) -> lis
             with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
                 arrays = checkpointer.restore(source / _ARRAYS, restore_args=restore_args)
         except Exception as error:  # the files are as written, but e.g. another version of orbax cannot read them
-            raise _damaged(source, f"orbax cannot read its arrays ({_first_line(error)})", advice) from error
+            raise _damaged(source, f"orbax cannot read its arrays ({files.reason(error)})") from error
     result = []
     for i, leaf in enumerate(leaves):
         if str(i) in arrays:
@@ -296,14 +370,9 @@ def _read_arrays(source: Path, leaves: list[dict[str, Any]], advice: str) -> lis
         else:
             array = np.zeros(leaf["shape"], np.uint32 if "key_impl" in leaf else leaf["dtype"])
         if _crc32(array) != leaf["crc32"]:
-            raise _damaged(source, f"the bits of {leaf['path']} are not those that were saved (checksum)", advice)
+            raise _damaged(source, f"the bits of {leaf['path']} are not those that were saved (checksum)")
         result.append(array)
     return result
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def _join(values: list[Any]) -> str:
@@ -334,7 +403,7 @@ def _check_identity(source: Path, saved: Any, wanted: Any) -> None:
         if name not in ours or name not in theirs or not _same(ours[name], theirs[name])
     ]
     if lines:
-        raise InputError(f"checkpoint {source} belongs to another run. What differs:{_listed(lines)}")
+        raise Unusable(f"checkpoint {source} belongs to another run. What differs:{_listed(lines)}")
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -355,4 +424,4 @@ def _check_leaves(source: Path, saved: list[dict[str, Any]], wanted: list[dict[s
     if not lines and list(theirs) != list(ours):
         lines = ["the same leaves in another order"]
     if lines:
-        raise InputError(f"checkpoint {source} does not hold this state. What differs:{_listed(lines)}")
+        raise Unusable(f"checkpoint {source} does not hold this state. What differs:{_listed(lines)}")

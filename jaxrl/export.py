@@ -4,9 +4,8 @@
 the format that `jaxrl.portable` describes and runs.
 """
 
-import contextlib
+import io
 import json
-import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ import jax
 import numpy as np
 
 from envs.errors import InputError
+from jaxrl import files
 from jaxrl.portable import DTYPES, FORMAT, GRAPH, OPERATIONS, VERSION, highest, lowest
 from jaxrl.results import plain
 from jaxrl.types import Agent
@@ -191,21 +191,15 @@ def export_policy(
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, array in arrays.items():
-                # A fixed date: the same policy makes the same bytes.
-                entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                with archive.open(entry, "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, array, allow_pickle=False)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"cannot write the policy file {path}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            # A fixed date: the same policy makes the same bytes.
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+    files.write(path, content.getvalue())
     return path
 
 

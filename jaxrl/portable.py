@@ -15,8 +15,10 @@ action, action_structure, next_memory}. Values are numbered; a node is [operatio
 output as [number, dtype, shape]. Operations are those of JAX's `lax`, by their names there.
 """
 
+import io
 import json
 import math
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ import numpy as np
 FORMAT = "jaxrl portable policy"
 VERSION = 1
 GRAPH = "__policy__"  # the entry that holds the JSON text
+LIMIT = 1 << 28  # bytes of all weights, and of all intermediate values, unless `load` is told otherwise
+_MOST_TEXT = 1 << 24  # bytes of the graph's JSON
+_MOST_WORK = 1 << 34  # multiplications, or as many other operations on numbers, for one action
 DTYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)), "float32", "float64")
 
 
@@ -377,6 +382,53 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
+# Everything else works on each entry, and its inputs are broadcast against one another.
+_SUMMED = ("concatenate", "stack", "unstack", "split", "slice", "dynamic_slice", "dynamic_update_slice", "transpose")
+_SUMMED += ("reshape", "squeeze", "rev", "sort", "argmax", "argmin", "scatter")
+
+
+def _cost(name: str, inputs: Sequence[np.ndarray], params: Mapping[str, Any]) -> tuple[int, int]:
+    """An upper bound of (entries of the result, operations on numbers), known before anything is computed."""
+
+    def padded(shape: Sequence[int], config: Sequence[Sequence[int]]) -> int:
+        return math.prod(
+            size + max(size - 1, 0) * max(interior, 0) + max(low, 0) + max(high, 0)
+            for size, (low, high, interior) in zip(shape, config, strict=True)
+        )
+
+    if name in ("iota", "broadcast_in_dim"):
+        entries = math.prod(params["shape"])
+    elif name == "tile":
+        entries = inputs[0].size * math.prod(params["reps"])
+    elif name == "pad":
+        entries = padded(inputs[0].shape, params["padding_config"])
+    elif name == "gather":
+        entries = math.prod(inputs[1].shape[:-1]) * math.prod(params["slice_sizes"])
+    elif name == "dot_general":
+        x, y = inputs
+        (x_sum, _), (x_batch, _) = params["dimension_numbers"]
+        shared = math.prod(x.shape[axis] for axis in x_batch)
+        summed = math.prod(x.shape[axis] for axis in x_sum)
+        entries = x.size * y.size // max(shared * summed * summed, 1)
+        return entries, entries * summed
+    elif name == "conv_general_dilated":
+        x_axes, kernel_axes, _ = params["dimension_numbers"]
+        x, kernel = ([x.shape[axis] for axis in axes] for x, axes in zip(inputs, (x_axes, kernel_axes), strict=True))
+        config = [(*pad, dilation - 1) for pad, dilation in zip(params["padding"], params["lhs_dilation"], strict=True)]
+        entries = x[0] * max(x[1], kernel[0]) * padded(x[2:], config)
+        return entries, entries * math.prod(kernel[1:])
+    elif name.startswith("reduce_window"):
+        dilation = [base - 1 for base in params["base_dilation"]]
+        config = [(*pad, extra) for pad, extra in zip(params["padding"], dilation, strict=True)]
+        entries = padded(inputs[0].shape, config)
+        return entries, entries * math.prod(params["window_dimensions"])
+    elif name in _SUMMED or name.startswith(("reduce_", "cum")):
+        entries = sum(x.size for x in inputs)
+    else:
+        entries = math.prod(np.broadcast_shapes(*(x.shape for x in inputs)))
+    return entries, entries
+
+
 # ---------------------------------------------------------------------------------------------------------- running
 
 
@@ -392,8 +444,9 @@ class PortablePolicy:
         memory: the memory at the start of an episode, a tuple of arrays; () for feed-forward policies.
     """
 
-    def __init__(self, graph: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, graph: Mapping[str, Any], arrays: Mapping[str, np.ndarray], limit: int = LIMIT) -> None:
         """Takes what a file holds; use `load`."""
+        self._left = [limit // 4, _MOST_WORK]  # entries and operations that an action may still take
         self.meta: dict[str, Any] = dict(graph["meta"])
         self.observation_space: dict[str, Any] = graph["observation_space"]
         self.action_space: dict[str, Any] = graph["action_space"]
@@ -413,9 +466,10 @@ class PortablePolicy:
             if operation not in OPERATIONS:
                 raise ValueError(f"unknown operation {operation!r}")
             kinds = [(slot, _dtype(dtype)) for slot, dtype, _ in outputs]
-            step = (OPERATIONS[operation], inputs, kinds, {**parameters, "dtype": kinds[0][1]})
+            step = (OPERATIONS[operation], inputs, kinds, {**parameters, "dtype": kinds[0][1]}, operation)
             if all(slot in known for slot in inputs):  # depends on no observation: computed once, here
                 with np.errstate(all="ignore"):
+                    self._afford(step, known)
                     _run(step, known)
             else:
                 self._steps.append(step)
@@ -446,7 +500,17 @@ class PortablePolicy:
         actions = [values[slot][0] for slot in self._action_slots]
         return _build(self._action_structure, iter(actions)), tuple(values[slot][0] for slot in self._next_slots)
 
-    def _evaluate(self, leaves: Sequence[np.ndarray], memory: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
+    def _afford(self, step: tuple[Any, ...], values: Mapping[int, np.ndarray]) -> None:
+        """Counts what a step will take; raises ValueError where that, with all before it, is too much."""
+        _, inputs, _, params, name = step
+        entries, work = _cost(name, [values[i] for i in inputs], params)
+        self._left = [self._left[0] - entries, self._left[1] - work]
+        if min(self._left) < 0:
+            raise ValueError(f"{name} and what comes before it take more memory or time than a policy may")
+
+    def _evaluate(
+        self, leaves: Sequence[np.ndarray], memory: Sequence[np.ndarray], first: bool = False
+    ) -> dict[int, np.ndarray]:
         values = dict(self._known)
         values.update(zip(self._obs_slots, (leaf[None] for leaf in leaves), strict=True))
         values.update(
@@ -455,12 +519,14 @@ class PortablePolicy:
         )
         with np.errstate(all="ignore"):  # infinities and NaNs are values here, as they are in XLA
             for step in self._steps:
+                if first:  # shapes do not depend on what is observed: once is enough
+                    self._afford(step, values)
                 _run(step, values)
         return values
 
     def _check(self, graph: Mapping[str, Any]) -> None:
         """Runs once on zeros: every value must have the shape that the file says it has."""
-        values = self._evaluate(_zeros(self.observation_space), self.memory)
+        values = self._evaluate(_zeros(self.observation_space), self.memory, first=True)
         for operation, _, outputs, _ in graph["nodes"]:
             for slot, _, shape in outputs:
                 if values[slot].shape != tuple(shape):
@@ -470,20 +536,23 @@ class PortablePolicy:
             values[slot][0]
 
 
-def load(path: str | Path) -> PortablePolicy:
+def load(path: str | Path, limit: int = LIMIT) -> PortablePolicy:
     """Reads a policy that `export` wrote.
 
+    Args:
+        path: the file.
+        limit: bytes that its weights may take in memory, and as much again for what is computed from them.
+
     Raises:
-        ValueError: the file is missing, damaged, of a later version or no policy (within the package: InputError).
+        ValueError: the file is missing, damaged, too large, of a later version or no policy (within the package:
+            InputError).
     """
     path = Path(path)
     if not path.is_file():
         raise _error(f"there is no policy file at {path}.")
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        text = arrays.pop(GRAPH).tobytes().decode("utf-8")
-        graph = json.loads(text)
+        arrays = _arrays(path, limit)
+        graph = json.loads(arrays.pop(GRAPH).tobytes().decode("utf-8"))
         known = isinstance(graph, dict) and graph.get("format") == FORMAT
     except Exception as error:  # zip, NumPy header, UTF-8 or JSON: whatever is wrong, it is not what `export` wrote
         raise _error(f"{path} is damaged or no policy file ({type(error).__name__}: {error}).") from error
@@ -492,13 +561,37 @@ def load(path: str | Path) -> PortablePolicy:
     if graph.get("version") != VERSION:
         raise _error(f"{path} is a policy file of version {graph.get('version')}; this program reads {VERSION}.")
     try:
-        return PortablePolicy(graph, arrays)
+        return PortablePolicy(graph, arrays, limit)
     except Exception as error:  # an inconsistent graph can fail in any operation
         raise _error(f"{path} is damaged: its graph cannot be run ({type(error).__name__}: {error}).") from error
 
 
+def _arrays(path: Path, limit: int) -> dict[str, np.ndarray]:
+    """All arrays of a file by name; each has a CRC-32 there. Nothing is unpacked before its size is known."""
+    with zipfile.ZipFile(path) as archive:
+        total = sum(info.file_size for info in archive.infolist())
+        if total > limit:
+            raise ValueError(f"unpacked it has {total:,} bytes of at most {limit:,}; `load(path, limit=…)` allows more")
+        arrays = {info.filename.removesuffix(".npy"): _array(archive.read(info)) for info in archive.infolist()}
+    if arrays[GRAPH].nbytes > _MOST_TEXT:
+        raise ValueError(f"its graph has {arrays[GRAPH].nbytes:,} bytes of at most {_MOST_TEXT:,}")
+    return arrays
+
+
+def _array(content: bytes) -> np.ndarray:
+    """An array in NumPy's own format, whose header is not believed before the size is right."""
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError(f"an array of {shape} {dtype} has {len(content) - stream.tell()} bytes")
+    stream.seek(0)
+    return np.lib.format.read_array(stream, allow_pickle=False)
+
+
 def _run(step: tuple[Any, ...], values: dict[int, np.ndarray]) -> None:
-    operation, inputs, outputs, params = step
+    operation, inputs, outputs, params, _ = step
     result = operation([values[slot] for slot in inputs], params)
     results = result if isinstance(result, list | tuple) else (result,)
     for (slot, dtype), value in zip(outputs, results, strict=True):
@@ -545,7 +638,10 @@ def _zeros(space: Mapping[str, Any]) -> list[np.ndarray]:
         return [leaf for key in sorted(space["spaces"]) for leaf in _zeros(space["spaces"][key])]
     if space["kind"] == "tuple":
         return [leaf for part in space["spaces"] for leaf in _zeros(part)]
-    return [np.zeros(*_shape_dtype(space))]
+    shape, dtype = _shape_dtype(space)
+    if math.prod(shape) * dtype.itemsize > LIMIT:
+        raise ValueError(f"an observation of {shape} is too large")
+    return [np.zeros(shape, dtype)]
 
 
 def _build(structure: Any, leaves: Any) -> Any:

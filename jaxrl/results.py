@@ -1,15 +1,23 @@
-"""What a run leaves behind: its directory, `config.json`, `cost.json` and the curves as a labelled xarray.Dataset."""
+"""What a run leaves behind: its directory, `config.json`, `cost.json` and the curves as a labelled xarray.Dataset.
+
+Every file knows its own hash, and by `run`, the random name that `config.json` gives to a directory, where it belongs.
+"""
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
+import re
+import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,14 +25,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from envs.errors import InputError
-from jaxrl import statistics
+from jaxrl import files, statistics
 
 if TYPE_CHECKING:
     import xarray as xr
 
+FORMAT = 3  # of a run directory; 1: before learners were taken apart from loops; 2: before files had hashes
 CONFIG_FILE = "config.json"
 COST_FILE = "cost.json"
-_INTEGERS = "integer_variables"  # attribute of a file: the dtypes of variables that are stored as float64
+RESULTS_FILE = "results.nc"
+CURVE_FILE = "curve.png"
+CHECKPOINTS = "checkpoints"
+POLICIES = "policies"
+# Attributes of a file: the dtypes of variables that are stored as float64, as files with and without a hash call it.
+_INTEGERS, _INTEGERS_BEFORE = "integers", "integer_variables"
+_HASH = re.compile(rb"sha256:[0-9a-f]{64}")  # of all bytes of the file, with zeros in the place of the digits
 RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "jaxrl")
 
 
@@ -60,60 +75,63 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` make a file under a temporary name, then puts it at `path` in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    files.write(path, files.sealed(plain(value)))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Reads a sealed JSON file, or an unsealed one of a version before seals.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
     try:
-        write(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(plain(value), indent=2) + "\n"
-    _replace(path, lambda temporary: _write_text(temporary, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _read_json(path: Path, kind: str) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path.parent} is not a run directory: it has no {path.name}.") from error
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    except ValueError as error:  # not UTF-8, or not JSON
+        raise InputError(f"cannot read {path}: {files.reason(error)}.") from error
+    try:
+        entries = files.parse(content)
+        before = files.SEAL not in entries and entries.get("format", 1) in (1, 2)
+        return entries if before else files.unseal(content)
+    except ValueError as error:  # not UTF-8, no JSON, or another seal
         raise InputError(f"{path} is damaged: {error}.") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path} is damaged: it holds no {kind} but a {type(value).__name__}.")
-    return value
 
 
 # ------------------------------------------------------------------------------------------------- run directory
 
 
-def create_run_directory(path: str | Path) -> Path:
+def create_run_directory(path: str | Path | None = None, name: str = "run") -> Path:
     """Makes the directory of a new run, and the directories above it.
 
+    Args:
+        path: which; None: a new one, runs/NAME-TIME or, where several runs start in one second, runs/NAME-TIME-2 ….
+        name: what is in it.
+
+    Returns:
+        The directory. One that was named may have been there, empty but for what a killed process leaves.
+
     Raises:
-        InputError: it exists and is not empty, it is not a directory, or nothing can be written there.
+        InputError: it exists and is not empty, it is not a directory, it is in use, or nothing can be written there.
     """
+    if path is None:
+        stem = re.sub(r"[^\w.-]", "_", name)
+        return _reserve(Path("runs"), f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}")
     directory = Path(path)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        occupied = any(directory.iterdir())
+        occupied = any(not files.leftover(inside.name) for inside in directory.iterdir())
     except FileExistsError as error:
         raise InputError(f"run directory {directory} cannot be made: a file of that name exists.") from error
     except OSError as error:
         raise InputError(f"run directory {directory} cannot be made: {error.strerror}.") from error
     if occupied:
+        user = files.in_use(directory)
+        if user and directory.resolve() not in files.held():
+            raise InputError(
+                f"run directory {directory} is in use by {user}; nothing was changed. Choose another --out."
+            )
         raise InputError(
             f"run directory {directory} exists and is not empty; nothing is overwritten. Choose another --out, "
             f"continue that run with `jaxrl resume {directory}`, or delete it first."
@@ -124,6 +142,68 @@ def create_run_directory(path: str | Path) -> Path:
     except OSError as error:
         raise InputError(f"run directory {directory} is not writable: {error.strerror}.") from error
     return directory
+
+
+def _reserve(parent: Path, name: str) -> Path:
+    """Makes a directory that nobody else has: making it is what decides between several processes."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"run directories in {parent} cannot be made: {error.strerror}.") from error
+    number = 1
+    while True:
+        directory = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            directory.mkdir()
+            return directory
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise InputError(f"run directory {directory} cannot be made: {error.strerror}.") from error
+
+
+@contextlib.contextmanager
+def run_directory(path: str | Path | None, name: str = "run", resume: bool = False) -> Iterator[Path]:
+    """Makes the directory of a new run, or takes that of an old one, and keeps other processes out of it.
+
+    Args:
+        path: which; None: a new one, see `create_run_directory`.
+        name: what is in it.
+        resume: it must be that of a run; otherwise it must be new or empty.
+
+    Raises:
+        InputError: as for `create_run_directory`; another process works in it; no run directory, or one in which a
+            directory has the place of a file or a file that of a directory.
+    """
+    directory = create_run_directory(path, name) if path is None or not resume else Path(path)
+    if resume:
+        check_layout(directory)
+    try:
+        with files.lock(directory):
+            if not resume:
+                create_run_directory(directory)  # still empty, now that nobody else can begin in it
+            yield directory
+    finally:
+        if path is None:
+            with contextlib.suppress(OSError):
+                directory.rmdir()  # only if nothing was begun
+
+
+def check_layout(directory: Path) -> None:
+    """Checks that what is in a run directory is a file, or a directory, where it must be one.
+
+    Raises:
+        InputError: there is no run, or something has the place of something else.
+    """
+    if not (directory / CONFIG_FILE).exists():
+        began = directory.is_dir() and any(map(files.leftover, os.listdir(directory)))
+        why = "; a run was about to begin there: start it again with the same --out" if began else ""
+        raise InputError(f"{directory} is not a run directory: it has no {CONFIG_FILE}{why}.")
+    for name in (CONFIG_FILE, RESULTS_FILE, COST_FILE, CURVE_FILE, CHECKPOINTS, POLICIES):
+        path, folder = directory / name, name in (CHECKPOINTS, POLICIES)
+        if path.exists() and path.is_dir() != folder:
+            kinds = ("a file", "a directory") if folder else ("a directory", "a file")
+            raise InputError(f"{path} is {kinds[0]}, but must be {kinds[1]}: move it away.")
 
 
 def provenance() -> dict[str, Any]:
@@ -166,7 +246,7 @@ def _git() -> dict[str, Any] | None:
 
 
 def write_config(directory: str | Path, config: Mapping[str, Any]) -> Path:
-    """Writes `config.json`: `config`, made JSON by `plain`, and the `provenance` of this process.
+    """Writes `config.json`: `config`, made JSON by `plain`, a name for the run, and the `provenance` of this process.
 
     Args:
         directory: the run directory.
@@ -177,7 +257,7 @@ def write_config(directory: str | Path, config: Mapping[str, Any]) -> Path:
         InputError: the file cannot be written.
     """
     path = Path(directory) / CONFIG_FILE
-    _write_json(path, {**config, "provenance": provenance()})
+    _write_json(path, {"format": FORMAT, "run": secrets.token_hex(8), **config, "provenance": provenance()})
     return path
 
 
@@ -187,7 +267,54 @@ def read_config(directory: str | Path) -> dict[str, Any]:
     Raises:
         InputError: it is missing or damaged.
     """
-    return _read_json(Path(directory) / CONFIG_FILE, "configuration")
+    return _read_json(Path(directory) / CONFIG_FILE)
+
+
+def change_config(directory: str | Path, **entries: Any) -> None:
+    """Replaces entries of `config.json`; the run keeps its name.
+
+    Raises:
+        InputError: it is missing or damaged, or cannot be written.
+    """
+    _write_json(Path(directory) / CONFIG_FILE, read_config(directory) | entries)
+
+
+def record_resumption(directory: str | Path, evaluations: int) -> list[str]:
+    """Notes in `config.json` that another process goes on with a run, if it differs from the one before.
+
+    Args:
+        directory: the run directory.
+        evaluations: how many were done before this process.
+
+    Returns:
+        What differs, a text each: versions, commit, backend, number of devices. Where that is so, what is computed from
+        here on equals an undisturbed run to rounding, not bit for bit.
+
+    Raises:
+        InputError: `config.json` is missing or damaged, or cannot be written.
+    """
+    config = read_config(directory)
+    resumed = list(config.get("resumed") or [])
+    now = provenance()
+    before = resumed[-1]["provenance"] if resumed else config.get("provenance") or {}
+    theirs, ours = _conditions(before), _conditions(plain(now))
+    differences = [
+        f"{name} {ours[name]} (before: {theirs.get(name)})" for name in ours if ours[name] != theirs.get(name)
+    ]
+    if differences:
+        change_config(directory, resumed=[*resumed, {"evaluations": evaluations, "provenance": now}])
+    return differences
+
+
+def _conditions(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What the last bits of a run depend on, of the `provenance` of a process."""
+    git, devices = provenance.get("git") or {}, provenance.get("devices") or []
+    return {
+        **(provenance.get("versions") or {}),
+        "commit": f"{git['commit'][:12]}{' with changes' if git.get('modified') else ''}" if git else None,
+        "backend": provenance.get("backend"),
+        "devices": f"{len(devices)} × {devices[0]}" if devices else None,
+    }
 
 
 def write_cost(directory: str | Path, cost: Mapping[str, Any]) -> Path:
@@ -207,7 +334,7 @@ def read_cost(directory: str | Path) -> dict[str, Any]:
     Raises:
         InputError: it is missing or damaged.
     """
-    return _read_json(Path(directory) / COST_FILE, "cost report")
+    return _read_json(Path(directory) / COST_FILE)
 
 
 def peak_memory() -> int:
@@ -336,21 +463,39 @@ def labels(values: Sequence[Any]) -> np.ndarray:
 def save(dataset: "xr.Dataset", path: str | Path) -> Path:
     """Writes `dataset` as netCDF (version 3, 64-bit offsets; no further library is needed), complete or not at all.
 
+    Beside a `config.json` it belongs to that run, and says so.
+
     Raises:
         InputError: the file cannot be written.
     """
     path = Path(path)
+    files.write(path, encode(dataset.assign_attrs(belonging(path.parent))))
+    return path
+
+
+def encode(dataset: "xr.Dataset") -> bytes:
+    """The bytes that `save` writes, with their hash."""
     # netCDF 3 has no unsigned or 64-bit integers, and env_step outgrows 32 bits; float64 is exact up to 2**53.
     dtypes = {str(name): dataset[name].dtype for name in dataset.variables}
     wide = {name: str(dtype) for name, dtype in dtypes.items() if dtype.kind in "iu" and dtype != np.int32}
     stored = _cast(dataset, dict.fromkeys(wide, "float64"))
-    stored = stored.assign_attrs({_INTEGERS: json.dumps(wide)})
-    _replace(path, lambda temporary: _to_netcdf(stored, temporary))
-    return path
+    stored = stored.assign_attrs({_INTEGERS: json.dumps(wide), files.SEAL: f"sha256:{'0' * 64}"})
+    content = bytes(stored.to_netcdf(engine="scipy", format="NETCDF3_64BIT"))
+    return _HASH.sub(_hash_of(content), content, count=1)
 
 
-def _to_netcdf(dataset: "xr.Dataset", path: Path) -> None:
-    dataset.to_netcdf(path, engine="scipy", format="NETCDF3_64BIT")
+def _hash_of(content: bytes) -> bytes:
+    return b"sha256:" + hashlib.sha256(_HASH.sub(b"sha256:" + b"0" * 64, content, count=1)).hexdigest().encode()
+
+
+def belonging(directory: str | Path) -> dict[str, str]:
+    """What a file of a run directory says about where it belongs: {"run": name}; {} in any other directory.
+
+    Raises:
+        InputError: `config.json` is damaged.
+    """
+    entries = read_config(directory) if (Path(directory) / CONFIG_FILE).is_file() else {}
+    return {"run": str(entries["run"])} if "run" in entries else {}
 
 
 def _cast(dataset: "xr.Dataset", dtypes: Mapping[str, str]) -> "xr.Dataset":
@@ -362,23 +507,73 @@ def load(path: str | Path) -> "xr.Dataset":
     """Reads what `save` wrote, into memory.
 
     Raises:
-        InputError: the file is missing, damaged or no netCDF.
+        InputError: the file is missing, damaged or no netCDF, or of another run than the `config.json` beside it.
     """
-    import xarray as xr
-
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there are no results at {path}.")
     try:
-        with path.open("rb") as file:
-            dataset = xr.load_dataset(file, engine="scipy")
-        wide = json.loads(dataset.attrs.pop(_INTEGERS))
-        text = [str(name) for name in dataset.variables if dataset[name].dtype == object]
-        return _cast(dataset, {**wide, **dict.fromkeys(text, "str")})
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {files.reason(error)}.") from error
+    try:
+        dataset = decode(content)
     except Exception as error:  # scipy's reader raises whatever it stumbles on
-        raise InputError(
-            f"{path} is damaged or holds no results of a run ({type(error).__name__}: {error})."
-        ) from error
+        raise InputError(f"{path} is damaged or holds no results of a run ({files.reason(error)}).") from error
+    wanted = belonging(path.parent)
+    if wanted and dataset.attrs.get("run") != wanted["run"]:
+        raise InputError(f"{path} belongs to another run than the {CONFIG_FILE} beside it.")
+    return dataset
+
+
+def recover(directory: str | Path, evaluations: int) -> "xr.Dataset":
+    """The results of a run up to a checkpoint, which are in it, and are put in the place of `results.nc`.
+
+    What was there is renamed where it is damaged or of other runs.
+
+    Args:
+        directory: the run directory.
+        evaluations: how many the checkpoint has.
+
+    Raises:
+        InputError: no such checkpoint, or no results in it.
+    """
+    from jaxrl import checkpoint
+
+    path = Path(directory) / RESULTS_FILE
+    inside = checkpoint.find(path.parent / CHECKPOINTS, evaluations) / RESULTS_FILE
+    dataset = load(inside)
+    if path.exists():
+        try:
+            beside = load(path)
+            same = min(beside.sizes["env_step"], dataset.sizes["env_step"])
+            first, second = (one.isel(env_step=slice(same)) for one in (beside, dataset))
+            problem = "" if first.equals(second) else f"{path} has other numbers than the checkpoint."
+        except InputError as error:
+            problem = str(error)
+        if problem:
+            aside = files.set_aside(path)
+            print(f"{problem} It is now {aside.name}; those of the checkpoint are used.", file=sys.stderr)
+    files.write(path, inside.read_bytes())
+    return dataset
+
+
+def decode(content: bytes) -> "xr.Dataset":
+    """Reads what `encode` made, or a file of a version before hashes.
+
+    Raises:
+        Exception: of any kind, where that is not what it is.
+    """
+    import xarray as xr
+
+    found = _HASH.search(content)
+    if found and found[0] != _hash_of(content):
+        raise ValueError("it is not as it was written (checksum)")
+    dataset = xr.load_dataset(io.BytesIO(content), engine="scipy")
+    dataset.attrs.pop(files.SEAL, None)
+    wide = json.loads(dataset.attrs.pop(_INTEGERS if found else _INTEGERS_BEFORE))
+    text = [str(name) for name in dataset.variables if dataset[name].dtype == object]
+    return _cast(dataset, {**wide, **dict.fromkeys(text, "str")})
 
 
 class Row(NamedTuple):

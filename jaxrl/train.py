@@ -5,7 +5,7 @@ The host driver with progress bar, checkpoints and results on disk is `jaxrl.dri
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,29 +34,40 @@ class Result(NamedTuple):
 
     state: Any
     metrics: Metrics  # [num_evals, iterations]; a stretch with one iteration less than others ends with NaN scalars
-    evaluation: Evaluation  # [num_evals, episodes] of the greedy policy
+    evaluation: Evaluation  # [num_evals, episodes] of the greedy policy; with `at_start` all have num_evals + 1
     others: dict[str, Evaluation]  # each [num_evals, episodes]: `agent.evaluations` by name
 
 
-def schedule(agent: Agent, env_steps: int, num_evals: int) -> Schedule:
+def schedule(agent: Agent, env_steps: int, num_evals: int, earlier: Sequence[tuple[int, int]] = ()) -> Schedule:
     """Divides the whole iterations of `env_steps` environment steps into `num_evals` stretches, as evenly as they go.
 
     The warm-up counts. What is no whole iteration is left out, never added.
+
+    Args:
+        agent: whose iterations.
+        env_steps: the budget.
+        num_evals: evaluations in all.
+        earlier: (env_steps, num_evals) of the budgets that this one extends, ascending: their evaluations stay where
+            they were, and what is added is divided by itself.
 
     Raises:
         InputError: the budget is too small for one iteration per evaluation.
     """
     if num_evals < 1:
         raise InputError(f"num_evals={num_evals} must be at least 1.")
-    total = max(env_steps - agent.warmup_steps, 0) // agent.steps_per_iteration
-    if total < num_evals:
-        needed = agent.warmup_steps + num_evals * agent.steps_per_iteration
-        raise InputError(
-            f"{env_steps} environment steps are too few: {num_evals} evaluations of {agent.name} need {needed} "
-            f"({agent.warmup_steps} of warm-up, {agent.steps_per_iteration} per iteration)."
-        )
-    # Whole numbers of any size: Python's own.
-    ends = [total * (k + 1) // num_evals for k in range(num_evals)]
+    ends, first = [], 0
+    for steps, evals in (*earlier, (env_steps, num_evals)):
+        # Whole numbers of any size: Python's own.
+        more = max(steps - agent.warmup_steps, 0) // agent.steps_per_iteration - first
+        stretches = evals - len(ends)
+        if more < stretches or stretches < 1:
+            needed = agent.warmup_steps + (first + max(stretches, 1)) * agent.steps_per_iteration
+            raise InputError(
+                f"{steps} environment steps are too few: {evals} evaluations of {agent.name} need {needed} "
+                f"({agent.warmup_steps} of warm-up, {agent.steps_per_iteration} per iteration)."
+            )
+        ends += [first + more * (k + 1) // stretches for k in range(stretches)]
+        first += more
     env_steps_taken = [agent.warmup_steps + agent.steps_per_iteration * end for end in ends]
     return Schedule(
         num_evals,
@@ -84,6 +95,14 @@ def with_total_steps(hp: Any, env_steps: int) -> Any:
     if getattr(hp, "total_steps", 0.0) is None:
         return with_fields(hp, total_steps=float(env_steps))
     return hp
+
+
+def with_horizon(state: Any, hp: Any) -> Any:
+    """A state, of one run or of many, whose schedules end where those of `hp` do."""
+    if getattr(hp, "total_steps", None) is None:
+        return state
+    ends = jax.tree.map(lambda old: jnp.full_like(old, hp.total_steps), state.hp.total_steps)
+    return state._replace(hp=with_fields(state.hp, total_steps=ends))
 
 
 def run(agent: Agent, state: Any, iterations: int, shared: Any = ()) -> tuple[Any, Metrics]:
@@ -133,7 +152,9 @@ def evaluate_agent(
     return evaluate(agent.env, state.env_params, agent.policy(state, shared), key, episodes), others
 
 
-def make_train(agent: Agent, env_steps: int, num_evals: int = 10, eval_episodes: int = 32) -> Callable[..., Result]:
+def make_train(
+    agent: Agent, env_steps: int, num_evals: int = 10, eval_episodes: int = 32, at_start: bool = False
+) -> Callable[..., Result]:
     """Builds the pure function of a whole run.
 
     Args:
@@ -141,6 +162,8 @@ def make_train(agent: Agent, env_steps: int, num_evals: int = 10, eval_episodes:
         env_steps: environment steps of the run, the warm-up included; what is no whole iteration is left out.
         num_evals: evaluations, spread as evenly as whole iterations go; the last one is at the end.
         eval_episodes: whole episodes per evaluation, the same initial states every time.
+        at_start: evaluate the untrained policy, too: a stretch of no iterations before all others. Nothing else
+            differs but that the loop has no reverse mode.
 
     Returns:
         train(key, hyperparams, env_params, shared=()) -> Result. Jit it, vmap it over keys, hyper-parameters,
@@ -150,7 +173,8 @@ def make_train(agent: Agent, env_steps: int, num_evals: int = 10, eval_episodes:
         InputError: the budget is too small.
     """
     plan = schedule(agent, env_steps, num_evals)
-    most, even = int(plan.iterations.max()), bool((plan.iterations == plan.iterations[0]).all())
+    stretches = np.asarray([0, *plan.iterations] if at_start else plan.iterations)
+    most, even = int(stretches.max()), bool((stretches == stretches[0]).all())
 
     def train(key: jax.Array, hp: Any, env_params: Any, shared: Any = ()) -> Result:
         def stretch(state: Any, iterations: jax.Array) -> tuple[Any, Any]:
@@ -162,7 +186,7 @@ def make_train(agent: Agent, env_steps: int, num_evals: int = 10, eval_episodes:
             return state, (metrics, *evaluate_agent(agent, state, eval_episodes, shared))
 
         state = agent.init(key, with_total_steps(hp, env_steps), env_params, shared)
-        state, outcome = jax.lax.scan(stretch, state, jnp.asarray(plan.iterations))
+        state, outcome = jax.lax.scan(stretch, state, jnp.asarray(stretches))
         return Result(state, *outcome)
 
     return train

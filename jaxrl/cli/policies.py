@@ -1,6 +1,7 @@
 """Commands that let a trained policy play: evaluate, render."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import tyro
 from envs.errors import InputError
 from jaxrl.cli.flags import require, use_cache
 from jaxrl.cli.printing import print_table
+
+HOLD = 1.5  # seconds for which a film shows how the episode ended
+BOUND = 10_000  # steps of an episode in Gymnasium where neither environment has a time limit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +26,12 @@ class EvaluateOptions:
     """Whole episodes for each seed."""
     gymnasium: bool = False
     """Also play the same weights, run by NumPy alone, in Gymnasium's own environment."""
+    tolerance: float | None = None
+    """Mean returns that differ by no more than that are called the same as Gymnasium's; without it nothing is."""
     evaluations: tuple[str, ...] = ()
     """What is evaluated beside the greedy policy: sampling, own_reward, test; as in `jaxrl train`."""
+    checkpoint: int | None = None
+    """Which checkpoint plays (its number of evaluations); the newest unless given."""
     cache: bool = True
     """Keep XLA's compiled programs in the user's cache directory for the next start."""
 
@@ -36,12 +44,16 @@ class RenderOptions:
     """The run directory."""
     out: Path | None = None
     """A .gif or .mp4 file (.mp4 needs ffmpeg); RUN/episode.gif unless given."""
+    overwrite: bool = False
+    """Replace a film that is there."""
     seed: int | None = None
     """Seed of the run whose policy plays; the run's first unless given."""
     episode: int = 0
     """Seed of the episode's initial state."""
-    fps: int = 30
-    """Frames per second."""
+    fps: int | None = None
+    """Frames per second; unless given so many that the film takes about eight seconds, at 2 to 30."""
+    checkpoint: int | None = None
+    """Which checkpoint plays (its number of evaluations); the newest unless given."""
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -58,24 +70,25 @@ def evaluate(options: EvaluateOptions) -> None:
     spec = runs.read_spec(options.run)
     agent, env_params = spec.build()
     wanted = evaluations.add(agent._replace(evaluations=()), options.evaluations, env_params).evaluations
-    agent, state, _ = runs.restore(spec, options.run)
+    agent, state, _ = runs.restore(spec, options.run, options.checkpoint)
     # Other starts than in the evaluations during training, and others for every run: the episodes are independent.
     keys = jax.random.split(jax.random.key(2**31 - 2), len(spec.seeds))
     greedy = map_runs(lambda s, key: play(agent.env, s.env_params, agent.policy(s), key, options.episodes))
-    ours = np.asarray(jax.jit(greedy)(state, keys).returns, np.float64)
-    others = {}
+    found = {"": jax.device_get(jax.jit(greedy)(state, keys))}
     for other in wanted:
 
         def one_run(s: Any, key: Any, other: Any = other) -> Any:
             return play(other.env, other.params(s, ()), other.policy(s, ()), key, options.episodes)
 
-        others[other.name] = np.asarray(jax.jit(map_runs(one_run))(state, keys).returns, np.float64)
-    theirs = None
+        found[other.name] = jax.device_get(jax.jit(map_runs(one_run))(state, keys))
+    title = f"{spec.agent} on {spec.env}: {options.episodes} episodes for each seed"
+    _print_evaluations(title, spec.seeds, found)
     if options.gymnasium:
         from jaxrl import gymnasium_check
 
-        theirs = gymnasium_check.returns(spec, options.run, options.episodes)
-    _print_evaluation(spec, ours, theirs, others)
+        limit = agent.env.max_steps or BOUND
+        theirs = gymnasium_check.returns(spec, options.run, options.episodes, limit)
+        _print_comparison(spec, np.asarray(found[""].returns, np.float64), theirs, options.tolerance)
 
 
 def render(options: RenderOptions) -> None:
@@ -86,30 +99,57 @@ def render(options: RenderOptions) -> None:
     seed = spec.seeds[0] if options.seed is None else options.seed
     if seed not in spec.seeds:
         raise InputError(f"{options.run} has no run of seed {seed}; its seeds: {', '.join(map(str, spec.seeds))}.")
-    agent, state, _ = runs.restore(spec, options.run)
-    frames, episode_return = film.episode(agent, state, spec.seeds.index(seed), options.episode)
-    path = film.write(frames, options.out or options.run / "episode.gif", options.fps)
-    print(f"{path}: {len(frames)} frames, return {episode_return:g}")
+    wanted = options.out or options.run / "episode.gif"
+    path = film.check(wanted, 1 if options.fps is None else options.fps, options.overwrite)
+    agent, state, _ = runs.restore(spec, options.run, options.checkpoint)
+    played = film.episode(agent, state, spec.seeds.index(seed), options.episode)
+    fps = film.speed(len(played.frames)) if options.fps is None else options.fps
+    film.write(played.frames, path, fps, HOLD, options.overwrite)
+    print(
+        f"{path}: {len(played.frames)} frames, {fps} a second; {played.steps} steps, {played.ending}, "
+        f"return {film.format_return(played.returns)}"
+    )
 
 
-def _print_evaluation(spec: Any, ours: np.ndarray, theirs: np.ndarray | None, others: dict[str, np.ndarray]) -> None:
-    """Tables of returns [seeds, episodes], ours, (or None) Gymnasium's, and of further evaluations by name."""
+def _print_evaluations(title: str, seeds: Sequence[int], found: Mapping[str, Any]) -> None:
+    """Prints a table of evaluations by name ("": the greedy policy's), each of [seeds, episodes, ...]: a row a seed."""
+    header, columns = ["seed"], [list(map(str, seeds))]
+
+    def add(title: str, values: Any) -> None:
+        # [seeds, episodes] or, in a game, [seeds, episodes, players]
+        values = np.asarray(values, np.float64)
+        means, spreads = values.mean(1), values.std(1, ddof=1) if values.shape[1] > 1 else values[:, 0] * np.nan
+        header.extend((title, "std of episodes"))
+        columns.append([" / ".join(f"{x:.1f}" for x in np.atleast_1d(mean)) for mean in means])
+        columns.append([" / ".join("–" if np.isnan(x) else f"{x:.1f}" for x in np.atleast_1d(s)) for s in spreads])
+
+    for name, evaluation in found.items():
+        add(name or "mean return", evaluation.returns)
+        for k in range(np.shape(evaluation.costs)[-1] if np.size(evaluation.costs) else 0):
+            add(f"{name} cost {k}".strip(), np.asarray(evaluation.costs)[..., k])
+        finished = np.asarray(evaluation.finished)
+        if not finished.all():
+            header.append(f"{name} unfinished".strip())
+            columns.append([f"{n} of {finished.shape[1]}" for n in (~finished).sum(1)])
+    print_table(title, header, list(zip(*columns, strict=True)))
+
+
+def _print_comparison(spec: Any, ours: np.ndarray, theirs: np.ndarray, tolerance: float | None) -> None:
+    """Prints returns [seeds, episodes] of ours beside Gymnasium's, and whether they differ."""
     from jaxrl import statistics
 
-    header = ["seed", "mean return", "std of episodes"]
-    rows = [[str(seed), f"{r.mean():.1f}", f"{r.std():.1f}"] for seed, r in zip(spec.seeds, ours, strict=True)]
-    if theirs is not None:
-        header += ["in Gymnasium", "std of episodes"]
-        rows = [[*row, f"{r.mean():.1f}", f"{r.std():.1f}"] for row, r in zip(rows, theirs, strict=True)]
-    for name, returns in others.items():
-        header += [name, "std of episodes"]
-        rows = [[*row, f"{r.mean():.1f}", f"{r.std():.1f}"] for row, r in zip(rows, returns, strict=True)]
-    print_table(f"{spec.agent} on {spec.env}: {ours.shape[1]} episodes for each seed", header, rows)
-    if theirs is not None:
-        # Episodes are the samples, policies the strata: the weights on both sides are the same.
-        low, high = statistics.mean_difference(ours, theirs)
-        verdict = "the same" if low <= 0 <= high else "different"
-        print(
-            f"ours {ours.mean():.2f}, Gymnasium {theirs.mean():.2f}, difference {ours.mean() - theirs.mean():.2f} "
-            f"(95 % interval {low:.2f} to {high:.2f}): {verdict}"
-        )
+    rows = [
+        (str(seed), f"{a.mean():.1f}", f"{b.mean():.1f}", "–" if len(b) < 2 else f"{b.std(ddof=1):.1f}")
+        for seed, a, b in zip(spec.seeds, ours, theirs, strict=True)
+    ]
+    print_table("the same weights, run by NumPy in Gymnasium", ("seed", "ours", "Gymnasium", "std of episodes"), rows)
+    # Episodes are the samples, policies the strata: the weights on both sides are the same.
+    compared = statistics.compare(ours.T, theirs.T, statistics.mean, tolerance=tolerance)
+    same = f"the same within ± {tolerance}"
+    word = {"better": "different", "worse": "different", "the same": same, "cannot tell": "cannot tell"}
+    interval = "" if np.isnan(compared.low) else f" (95 % interval {compared.low:.2f} to {compared.high:.2f})"
+    print(
+        f"mean over {ours.size} episodes: ours {ours.mean():.2f}, Gymnasium {theirs.mean():.2f}, "
+        f"difference {compared.difference:.2f}{interval}: {word[compared.verdict]}"
+        + (f" ({compared.reason})" if compared.reason else "")
+    )

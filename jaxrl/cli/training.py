@@ -1,10 +1,10 @@
 """Commands that train: train, sweep, resume."""
 
 import argparse
+import contextlib
 import dataclasses
-import re
 import sys
-from datetime import datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -78,6 +78,10 @@ class ResumeOptions:
 
     run: tyro.conf.Positional[Path]
     """The run directory."""
+    steps: int | None = None
+    """A larger budget, to train a run for longer than it was begun with; its schedules then end with that."""
+    checkpoint: int | None = None
+    """Go on from this checkpoint (its number of evaluations) instead of the newest good one."""
     cache: bool = True
     """Keep XLA's compiled programs in the user's cache directory for the next start."""
 
@@ -96,8 +100,8 @@ def train(agent: str, env: str, argv: list[str]) -> None:
     sizes = (options.evals, options.eval_episodes, options.evaluations)
     spec = runs.Spec(agent, env, seeds, options.steps, config, hp, env_options, *sizes)
     use_all_cores(options.seeds, envs.make(env, **env_options)[0].observation_space)
-    directory = options.out or _new_directory(f"{agent}-{env}")
-    out = runs.train(spec, directory, command=["jaxrl", "train", agent, env, *argv])
+    out = runs.train(spec, options.out, command=["jaxrl", "train", agent, env, *argv])
+    directory = out.directory or Path()
     print_outcome(f"{agent} on {env}", results.summary(out.results), out.cost, directory, options.steps)
 
 
@@ -109,15 +113,22 @@ def resume(options: ResumeOptions) -> None:
 
     command = results.read_config(options.run).get("command") or []
     if command[:2] == ["jaxrl", "sweep"]:
+        if options.steps is not None or options.checkpoint is not None:
+            raise InputError("--steps and --checkpoint are for single runs; a sweep keeps no states.")
         agent, env, *argv = command[2:]
         swept, config, hp, env_options = parse_flags(SweepOptions, "sweep", agent, env, argv)
         alone = dataclasses.replace(swept, out=options.run, share="", coordinator="")
         _sweep(alone, agent, env, argv, config, hp, env_options, resume=True)
         return
     spec = runs.read_spec(options.run)
+    if options.steps is not None:
+        spec = spec.extended(options.steps)
     use_all_cores(len(spec.seeds), envs.make(spec.env, **spec.env_options)[0].observation_space)
-    out = runs.train(spec, options.run, resume=True)
-    print_outcome(f"{spec.agent} on {spec.env}", results.summary(out.results), out.cost, options.run, spec.env_steps)
+    out = runs.train(spec, options.run, resume=True, step=options.checkpoint)
+    cost = out.cost if out.cost["env_steps"] else None
+    print_outcome(f"{spec.agent} on {spec.env}", results.summary(out.results), cost, options.run, spec.env_steps)
+    if cost is None:
+        print("it was finished already: `--steps N` trains it for longer")
 
 
 def sweep(agent: str, env: str, argv: list[str]) -> None:
@@ -157,46 +168,67 @@ def _sweep(
     wanted = combinations(grid) if trials is None else trials
     for program in plan(agents.get(agent), made, params, config, hp, wanted, options.steps, options.evals):
         evaluations.add(program.agent, options.evaluations, program.env_params)
-    directory = options.out or _new_directory(f"sweep-{agent}-{env}")
-    if share is None and not resume:
-        results.create_run_directory(directory)
-    directory.mkdir(parents=True, exist_ok=True)  # whichever process comes first
-    if not (directory / results.CONFIG_FILE).exists():
-        settings = {"agent": agent, "env": env, "env_options": env_options, "grid": grid, "config": config, "hp": hp}
-        results.write_config(
-            directory, settings | dataclasses.asdict(options) | {"command": ["jaxrl", "sweep", agent, env, *argv]}
-        )
+    with _sweep_directory(options.out, f"sweep-{agent}-{env}", share is not None, resume) as directory:
+        if not (directory / results.CONFIG_FILE).exists():
+            settings = {
+                "agent": agent,
+                "env": env,
+                "env_options": env_options,
+                "grid": grid,
+                "config": config,
+                "hp": hp,
+            }
+            results.write_config(
+                directory, settings | dataclasses.asdict(options) | {"command": ["jaxrl", "sweep", agent, env, *argv]}
+            )
 
-    def run() -> Any:
-        return jaxrl.sweep(
-            agent,
-            made,
-            params,
-            env_steps=options.steps,
-            seeds=options.seeds,
-            grid=None if trials else grid,
-            trials=trials,
-            config=config,
-            hp=hp,
-            num_evals=options.evals,
-            eval_episodes=options.eval_episodes,
-            directory=directory,
-            share=share,
-            prepare=lambda agent: evaluations.add(agent, options.evaluations),
-            report=lambda line: print(line, file=sys.stderr),
-        )
+        def run() -> Any:
+            return jaxrl.sweep(
+                agent,
+                made,
+                params,
+                env_steps=options.steps,
+                seeds=options.seeds,
+                grid=None if trials else grid,
+                trials=trials,
+                config=config,
+                hp=hp,
+                num_evals=options.evals,
+                eval_episodes=options.eval_episodes,
+                directory=directory,
+                share=share,
+                prepare=lambda agent: evaluations.add(agent, options.evaluations),
+                report=lambda line: print(line, file=sys.stderr),
+            )
 
-    dataset = run()
-    if options.coordinator:
-        from jax.experimental import multihost_utils
+        dataset = run()
+        if options.coordinator:
+            from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices("chunks")  # every process has done its share
-        dataset = run() if share and share[0] == 0 else None
-    if dataset is None:
+            multihost_utils.sync_global_devices("chunks")  # every process has done its share
+            dataset = run() if share and share[0] == 0 else None
+        if dataset is None:
+            return
+        results.save(dataset, directory / "results.nc")
+        plotting.learning_curve({agent: dataset}, directory / "curve.png", title=env)
+        print_outcome(f"{agent} on {env}", results.summary(dataset), None, directory, options.steps)
+
+
+@contextlib.contextmanager
+def _sweep_directory(out: Path | None, name: str, shared: bool, resume: bool) -> Iterator[Path]:
+    """The directory of a sweep, locked: for those that share it, or for this process alone."""
+    from jaxrl import files, results
+
+    if not shared or out is None:
+        with results.run_directory(out, name, resume) as directory:
+            yield directory
         return
-    results.save(dataset, directory / "results.nc")
-    plotting.learning_curve({agent: dataset}, directory / "curve.png", title=env)
-    print_outcome(f"{agent} on {env}", results.summary(dataset), None, directory, options.steps)
+    try:
+        out.mkdir(parents=True, exist_ok=True)  # whichever process comes first
+    except OSError as error:
+        raise InputError(f"run directory {out} cannot be made: {files.reason(error)}.") from error
+    with files.lock(out, shared=True):
+        yield out
 
 
 def _share(text: str) -> tuple[int, int] | None:
@@ -223,8 +255,3 @@ def _join(argv: list[str]) -> None:
     import jax
 
     jax.distributed.initialize(known.coordinator, share[1], share[0])
-
-
-def _new_directory(name: str) -> Path:
-    stem = re.sub(r"[^\w.-]", "_", name)
-    return Path("runs") / f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"

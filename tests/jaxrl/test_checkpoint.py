@@ -213,7 +213,7 @@ def test_damage_is_noticed_and_the_older_checkpoint_named(saved, tmp_path):
             with pytest.raises(InputError) as caught:
                 checkpoint.restore(directory, template, IDENTITY)
             assert f"{directory / '200'} is damaged: {relative}" in str(caught.value)
-            assert "The complete checkpoint before it is of step 100" in str(caught.value)
+            assert "The checkpoint before it is of step 100 (--checkpoint 100)" in str(caught.value)
             shutil.rmtree(directory / "200")
     state, _ = checkpoint.restore(directory, template, IDENTITY)
     assert bits(state) == bits(make_state(1))
@@ -225,8 +225,86 @@ def test_a_manifest_edited_by_hand_is_refused(saved, tmp_path):
     manifest = json.loads(file.read_text())
     manifest["identity"]["agent"] = "ppo"
     file.write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match=r"manifest.json is not as it was written"):
+    with pytest.raises(InputError, match=r"manifest.json: it is not as it was written"):
         checkpoint.restore(directory, jax.eval_shape(make_state), {**IDENTITY, "agent": "ppo"})
+
+
+def damage(file):
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def test_a_damaged_newest_one_is_set_aside_for_the_one_before_it(saved, tmp_path):
+    template = jax.eval_shape(make_state)
+    directory = copy(saved, tmp_path)
+    checkpoint.save(directory, make_state(3), 300, IDENTITY, keep=3)
+    damage(directory / "300" / "arrays" / "_METADATA")
+    (directory / "200" / "manifest.json").unlink()
+    said = []
+    state, step = checkpoint.restore(directory, template, IDENTITY, fall_back=said.append)
+    assert step == 100
+    assert bits(state) == bits(make_state(1))
+    (text,) = said
+    assert f"{directory / '300'} is damaged: arrays/_METADATA" in text
+    assert "Going on from step 100; set-aside-200, set-aside-300" in text
+    assert checkpoint.steps(directory) == [100]
+    assert {path.name for path in directory.iterdir()} == {"100", "set-aside-200", "set-aside-300"}
+    # One that is named is used, or nothing is; where none is good, all stay.
+    damage(directory / "100" / "manifest.json")
+    for given in ({"step": 100}, {"fall_back": said.append}):
+        with pytest.raises(InputError, match="100 is damaged"):
+            checkpoint.restore(directory, template, IDENTITY, **given)
+    assert len(said) == 1
+    assert checkpoint.steps(directory) == [100]
+
+
+def test_a_renamed_checkpoint_is_not_taken_for_a_later_one(saved, tmp_path):
+    template = jax.eval_shape(make_state)
+    directory = copy(saved, tmp_path)
+    (directory / "200").rename(directory / "500")
+    with pytest.raises(InputError, match="it is the checkpoint of step 200, and was renamed"):
+        checkpoint.restore(directory, template, IDENTITY)
+    said = []
+    assert checkpoint.restore(directory, template, IDENTITY, fall_back=said.append)[1] == 100
+    assert checkpoint.steps(directory) == [100]
+
+
+def test_what_was_saved_beside_it_is_found_and_checked(tmp_path):
+    state = {"x": jnp.zeros(1)}
+    checkpoint.save(tmp_path, state, 1, {}, beside={"results.nc": b"curves"})
+    checkpoint.save(tmp_path, state, 1, {}, beside={"results.nc": b"curves again"})
+    file = checkpoint.find(tmp_path, 1) / "results.nc"
+    assert file.read_bytes() == b"curves again"
+    damage(file)
+    with pytest.raises(InputError, match=r"results.nc is not as it was written"):
+        checkpoint.restore(tmp_path, state, {})
+    with pytest.raises(InputError, match=r"no checkpoint of step 2 .*Steps there: 1"):
+        checkpoint.find(tmp_path, 2)
+
+
+def test_a_disk_that_takes_no_more(tmp_path, monkeypatch):
+    """Whoever says it, the operating system to us or orbax in its own words: one line, and what was there stays."""
+    import orbax.checkpoint as ocp
+
+    state = {"x": jnp.arange(3.0)}
+    checkpoint.save(tmp_path, state, 1, {})
+    full = OSError(28, "No space left on device")
+
+    def fail(error):
+        def refuse(*args, **kwargs):
+            raise error
+
+        return refuse
+
+    long = ValueError("INTERNAL: Error writing [source locations='x.cc:1']: No space left on device [more ='y']")
+    for target, name, error in ((checkpoint.files, "sync", full), (ocp.PyTreeCheckpointer, "save", long)):
+        with monkeypatch.context() as patched:
+            patched.setattr(target, name, fail(error))
+            with pytest.raises(checkpoint.files.WriteError) as caught:
+                checkpoint.save(tmp_path, {"x": jnp.zeros(3)}, 2, {})
+        assert str(caught.value) == f"cannot write a checkpoint to {tmp_path}: No space left on device."
+        restored, step = checkpoint.restore(tmp_path, state, {})
+        assert (step, restored["x"].tolist()) == (1, [0, 1, 2])
 
 
 def test_the_only_checkpoint_damaged(saved, tmp_path):

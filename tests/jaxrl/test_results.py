@@ -88,15 +88,52 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = results.save(make(), tmp_path / "results.nc")
     before = path.read_bytes()
 
-    def fail(dataset, path):
-        path.write_bytes(b"half")
-        raise OSError("No space left on device")
+    def fail(handle):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results, "_to_netcdf", fail)
-    with pytest.raises(InputError, match="No space left"):
-        results.save(make(), path)
+    monkeypatch.setattr(results.files.os, "fsync", fail)
+    with pytest.raises(InputError, match=r"cannot write .*results.nc: No space left on device\.$"):
+        results.save(make(scalars={}), path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["results.nc"]
+
+
+def test_every_flipped_bit_is_noticed(tmp_path):
+    path = results.save(make(), tmp_path / "results.nc")
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.integers(8 * len(whole), size=200):
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << (place % 8)
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"results.nc is damaged or holds no results of a run"):
+            results.load(path)
+
+
+def test_results_of_the_version_before_are_read(tmp_path):
+    """They had no hash, and another name for the types of their variables."""
+    dataset = make()
+    wide = {name: str(dataset[name].dtype) for name in ("seed", "env_step")}
+    stored = dataset.drop_vars("learner_updates").assign_attrs(integer_variables=json.dumps(wide))
+    for name in wide:
+        stored = stored.assign({name: dataset[name].variable.astype("float64")})
+    stored.to_netcdf(tmp_path / "results.nc", engine="scipy", format="NETCDF3_64BIT")
+    assert results.load(tmp_path / "results.nc").identical(dataset.drop_vars("learner_updates"))
+
+
+def test_results_know_their_run(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        results.write_config(tmp_path / name, {"agent": "ppo"})
+    path = results.save(make(), tmp_path / "one" / "results.nc")
+    assert results.load(path).attrs["run"] == results.read_config(tmp_path / "one")["run"]
+    foreign = tmp_path / "other" / "results.nc"
+    foreign.write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match=r"other/results.nc belongs to another run than the config.json beside it"):
+        results.load(foreign)
+    alone = tmp_path / "elsewhere.nc"
+    alone.write_bytes(path.read_bytes())
+    assert results.load(alone).identical(results.load(path))
 
 
 def test_bad_results_files(tmp_path):
@@ -150,8 +187,8 @@ def test_summary():
 def test_summary_of_one_seed_and_of_none():
     returns, lengths, _, _ = arrays()
     (row,) = results.summary(results.curves(STEPS, [5], returns[:1], lengths[:1]))
-    assert row.low == row.iqm == row.high == row.mean
-    assert np.isnan(row.std)
+    assert row.iqm == row.mean
+    assert np.isnan([row.std, row.low, row.high]).all()
     empty = np.ones((SEEDS, 0, EPISODES))
     with pytest.raises(InputError, match="no evaluation"):
         results.summary(results.curves(np.ones(0), range(SEEDS), empty, empty))
@@ -168,6 +205,34 @@ def test_run_directory(tmp_path):
         results.create_run_directory(directory / "config.json")
     with pytest.raises(InputError, match="Not a directory"):
         results.create_run_directory(directory / "config.json" / "b")
+
+
+def test_directories_of_one_second_have_different_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(results.time, "strftime", lambda *args: "20300101-120000")
+    names = [results.create_run_directory(name="ppo My/Env-v1").name for _ in range(3)]
+    assert names == [f"ppo_My_Env-v1-20300101-120000{end}" for end in ("", "-2", "-3")]
+
+
+def test_what_a_killed_process_leaves_does_not_make_a_directory_occupied(tmp_path):
+    for name in ("lock", ".config.json.123.tmp"):
+        (tmp_path / name).write_text("")
+    assert results.create_run_directory(tmp_path) == tmp_path
+    with pytest.raises(InputError, match=r"has no config.json; a run was about to begin there: start it again"):
+        results.check_layout(tmp_path)
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(InputError, match="is not empty"):
+        results.create_run_directory(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "policies", "results.nc", "cost.json", "curve.png"])
+def test_a_file_in_the_place_of_a_directory_is_refused_at_once(tmp_path, name):
+    results.write_config(tmp_path, {})
+    results.check_layout(tmp_path)
+    (tmp_path / name).mkdir() if "." in name else (tmp_path / name).write_text("")
+    kinds = ("a directory", "a file") if "." in name else ("a file", "a directory")
+    with pytest.raises(InputError, match=f"{name} is {kinds[0]}, but must be {kinds[1]}: move it away"):
+        results.check_layout(tmp_path)
 
 
 def test_an_unwritable_place(tmp_path, monkeypatch):
@@ -200,7 +265,10 @@ def test_config(tmp_path):
     given = {"agent": "ppo", "config": Config(), "hp": hp, "seeds": np.arange(3), "swept": jnp.asarray([0.1, 0.2])}
     path = results.write_config(tmp_path, {**given, "out": tmp_path, "command": ["jaxrl", "train"], "limit": np.inf})
     config = results.read_config(tmp_path)
-    assert json.loads(path.read_text()) == config
+    seal = json.loads(path.read_text()).pop("sha256")
+    assert json.loads(path.read_text()) == config | {"sha256": seal}
+    assert config["format"] == results.FORMAT
+    assert results.belonging(tmp_path) == {"run": config["run"]}
     assert config["config"] == {"num_envs": 4, "layers": [64, 64], "dtype": "float32"}
     assert config["hp"] == {"learning_rate": 0.0003, "gamma": 0.99}  # as one wrote it, not 0.0003000000142492354
     assert config["seeds"] == [0, 1, 2]
@@ -219,8 +287,40 @@ def test_config_missing_or_damaged(tmp_path):
         (tmp_path / "config.json").write_bytes(content)
         with pytest.raises(InputError, match=r"config.json is damaged"):
             results.read_config(tmp_path)
+    path = results.write_config(tmp_path, {"agent": "ppo", "steps": 1000})
+    whole = path.read_text()
+    for old, new in (("1000", "1001"), ('"sha256"', '"sha257"'), ('"run"', '"fun"'), ("ppo", "ppp")):
+        path.write_text(whole.replace(old, new))
+        with pytest.raises(InputError, match=r"config.json is damaged: it (is not as it was written|has no checksum)"):
+            results.read_config(tmp_path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"config.json is damaged: it is nested too deep"):
+        results.read_config(tmp_path)
+    path.write_text('{"agent": "ppo", "format": 2}')  # of the version before seals
+    assert results.read_config(tmp_path)["agent"] == "ppo"
     with pytest.raises(InputError, match="cannot write"):
         results.write_config(tmp_path / "none", {})
+
+
+def test_a_change_of_machine_is_noted(tmp_path, monkeypatch):
+    results.write_config(tmp_path, {"agent": "ppo"})
+    run = results.belonging(tmp_path)
+    assert results.record_resumption(tmp_path, 1) == []
+    assert "resumed" not in results.read_config(tmp_path)
+    now = results.provenance()
+    other = now | {"devices": ["cpu"] * 7, "versions": now["versions"] | {"jax": "0.99"}}
+    monkeypatch.setattr(results, "provenance", lambda: other)
+    differences = results.record_resumption(tmp_path, 3)
+    assert differences == [
+        f"jax 0.99 (before: {now['versions']['jax']})",
+        f"devices 7 × cpu (before: {len(now['devices'])} × {now['devices'][0]})",
+    ]
+    assert results.record_resumption(tmp_path, 4) == []  # as it was left
+    config = results.read_config(tmp_path)
+    assert [entry["evaluations"] for entry in config["resumed"]] == [3]
+    assert config["resumed"][0]["provenance"]["versions"]["jax"] == "0.99"
+    assert config["provenance"]["versions"] == now["versions"]
+    assert results.belonging(tmp_path) == run
 
 
 def test_cost(tmp_path):
