@@ -1,16 +1,24 @@
 """The same weights in the real environment: portable policies, run by NumPy, play in Gymnasium."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from envs.errors import InputError
+from envs.interop.foreign import load
 from jaxrl import portable
-from jaxrl.runs import Spec, policy_file
+from jaxrl.runs import Spec, load_policy
 
 
-def returns(spec: Spec, directory: Path | str, episodes: int) -> np.ndarray:
+def returns(spec: Spec, directory: Path | str, episodes: int, limit: int) -> np.ndarray:
     """Plays whole episodes of every seed's policy file in Gymnasium's environment of the same name.
+
+    Args:
+        spec: of the run.
+        directory: where it lies.
+        episodes: how many for each seed.
+        limit: steps after which an episode is broken off, where the original has no time limit.
 
     Returns:
         f64[seeds, episodes] undiscounted returns.
@@ -22,27 +30,36 @@ def returns(spec: Spec, directory: Path | str, episodes: int) -> np.ndarray:
         import gymnasium
     except ModuleNotFoundError:
         raise InputError('Gymnasium is not installed: pip install "jaxrl[interop]".') from None
-    if spec.env_options:
-        raise InputError(f"the run changed {', '.join(spec.env_options)} of {spec.env}; Gymnasium's differs.")
+    changed = {name: value for name, value in spec.env_options.items() if name != "max_steps"}
+    if changed:
+        raise InputError(f"the run changed {', '.join(changed)} of {spec.env}; Gymnasium's differs.")
+    minigrid = spec.env.startswith("MiniGrid-")
+    if minigrid:
+        load("minigrid", "test")  # its import registers its environments
+    bound = {"max_steps" if minigrid else "max_episode_steps": n for n in spec.env_options.values()}
     try:
-        env = gymnasium.make(spec.env)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about newer versions of an environment
+            env = gymnasium.make(spec.env, **bound)
     except gymnasium.error.Error as error:
         raise InputError(f"Gymnasium cannot make {spec.env}: {error}") from None
     found = np.zeros((len(spec.seeds), episodes))
     for lane, seed in enumerate(spec.seeds):
-        policy = portable.load(policy_file(directory, seed))
+        policy = load_policy(directory, seed)
         for number in range(episodes):
-            found[lane, number] = _episode(env, policy, seed=lane * episodes + number)
+            found[lane, number] = _episode(env, policy, lane * episodes + number, limit)
     env.close()
     return found
 
 
-def _episode(env, policy: portable.PortablePolicy, seed: int) -> float:  # noqa: ANN001  (Gymnasium is optional)
+def _episode(env, policy: portable.PortablePolicy, seed: int, limit: int) -> float:  # noqa: ANN001  (Gymnasium is optional)
     obs, _ = env.reset(seed=seed)
-    total, memory, ended = 0.0, None, False
-    while not ended:
+    total, memory, ended, steps = 0.0, None, False, 0
+    while not ended and steps < limit:
+        if isinstance(obs, dict) and "image" in obs:  # MiniGrid's, of which ours is the picture alone
+            obs = obs["image"]
         action, memory = policy.act(obs, memory)
         obs, reward, terminated, truncated, _ = env.step(action)
         total += float(reward)
-        ended = terminated or truncated
+        ended, steps = terminated or truncated, steps + 1
     return total
