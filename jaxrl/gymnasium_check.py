@@ -1,12 +1,12 @@
 """The same weights in the real environment: portable policies, run by NumPy, play in Gymnasium."""
 
+import importlib
 import warnings
 from pathlib import Path
 
 import numpy as np
 
 from envs.errors import InputError
-from envs.interop.foreign import load
 from jaxrl import portable
 from jaxrl.runs import Spec, load_policy
 
@@ -35,7 +35,10 @@ def returns(spec: Spec, directory: Path | str, episodes: int, limit: int) -> np.
         raise InputError(f"the run changed {', '.join(changed)} of {spec.env}; Gymnasium's differs.")
     minigrid = spec.env.startswith("MiniGrid-")
     if minigrid:
-        load("minigrid", "test")  # its import registers its environments
+        try:
+            importlib.import_module("minigrid")  # registers its environments with Gymnasium
+        except ModuleNotFoundError:
+            raise InputError("MiniGrid is not installed: pip install minigrid.") from None
     bound = {"max_steps" if minigrid else "max_episode_steps": n for n in spec.env_options.values()}
     try:
         with warnings.catch_warnings():
