@@ -100,6 +100,51 @@ def make(name: str, **overrides: Any) -> tuple[Env, Any]:
     return env, as_arrays(params._replace(**changed) if changed else params)
 
 
+def find(env: Env, params: Any) -> tuple[str, dict[str, Any]] | None:
+    """Returns (name, overrides) from which `make` builds an environment and its parameters; None where none does.
+
+    Of several names it is the one that leaves least to override, and of those the first.
+    """
+    params = as_arrays(params)
+    layers: list[Any] = [env]
+    while isinstance(getattr(layers[-1], "env", None), Env):
+        layers.append(layers[-1].env)
+    inner = type(layers[-1])
+    own = f"{inner.__module__}:{inner.__qualname__}"
+    same_class = [
+        name
+        for name, entry in _ENTRIES.items()
+        if entry.env is inner or (isinstance(entry.env, str) and entry.env == own)
+    ]
+    found = []
+    for name in [*same_class, *([own] if len(layers) == 1 and inner.__module__ != "__main__" else [])]:
+        try:
+            base = make(name)[0]
+            static = {key: value for key, value in env.options().items() if base.options().get(key, ...) != value}
+            defaults = make(name, **static)[1]
+            fields = getattr(params, "_fields", ()) if type(params) is type(defaults) else ()
+            traced = {
+                field: _as_written(getattr(params, field))
+                for field in fields
+                if isinstance(getattr(params, field), np.ndarray | np.generic)
+                and not np.array_equal(getattr(params, field), getattr(defaults, field))
+            }
+            made, made_params = make(name, **static, **traced)
+        except (InputError, TypeError):  # it is made in another way
+            continue
+        same = jax.tree.structure(made_params) == jax.tree.structure(params)
+        pairs = zip(jax.tree.leaves(made_params), jax.tree.leaves(params), strict=same)
+        if same and made == env and all(np.array_equal(one, other) for one, other in pairs):
+            found.append((name, static | traced))
+    return min(found, key=lambda pair: len(pair[1]), default=None)
+
+
+def _as_written(array: Any) -> Any:
+    """Numbers, or nested lists of them, as a person would write them: 0.7, not the float32 next to it."""
+    numbers = np.array([float(str(x)) if isinstance(x, np.floating) else x for x in np.ravel(array)])
+    return numbers.reshape(np.shape(array)).tolist()
+
+
 def _built(name: str, make: Callable[..., Env], options: dict[str, Any]) -> Env:
     try:
         inspect.signature(make).bind(**options)

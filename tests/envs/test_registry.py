@@ -10,7 +10,7 @@ from envs import registry, spaces, values
 from envs.classic_control.cartpole import CartPole, Params
 from envs.errors import InputError, unknown
 from envs.gridworld.grid_world import GridWorld
-from envs.wrappers import Wrapper
+from envs.wrappers import ActionRepeat, Wrapper
 
 
 @pytest.fixture
@@ -193,3 +193,21 @@ def test_unknown_without_a_near_match_lists_what_is_allowed():
     assert str(unknown("agent", "xyz", ["ppo", "dqn"])) == "unknown agent 'xyz'. Allowed: dqn, ppo."
     assert str(unknown("agent", "xyz", [])) == "unknown agent 'xyz'. Allowed: none."
     assert isinstance(unknown("agent", 3, ["ppo"]), ValueError)
+
+
+def test_what_was_made_is_found_again():
+    """Name and overrides come back, arrays among them; what no name stands for is not found."""
+    for name, overrides in (
+        ("Pendulum-v1", {"length": 0.7, "max_steps": 30}),
+        ("CartPoleScale-bsuite", {"reward_scale": 0.01}),
+        ("DeepSea-bsuite", {"size": 3, "right_action": [[1, 0, 0], [0, 1, 1], [1, 1, 0]]}),
+        ("GridWorld-5x5", {}),
+    ):
+        env, params = envs.make(name, **overrides)
+        assert registry.find(env, params) == (name, overrides)
+        assert registry.find(env, env.default_params()) == (
+            name,
+            {k: v for k, v in overrides.items() if k in env.options()},
+        )
+    env, params = envs.make("CartPole-v1")
+    assert registry.find(ActionRepeat(env, 2), params) is None
