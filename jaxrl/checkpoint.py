@@ -7,7 +7,6 @@ everything is in it, so a process that is killed, or a machine that loses power,
 that were complete before. Nothing is pickled.
 """
 
-import errno
 import hashlib
 import json
 import logging
@@ -29,7 +28,6 @@ from jaxrl import files
 from jaxrl.results import plain
 
 FORMAT = 2  # 1: without files of the same moment; its seal was a CRC-32
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 _NAME = re.compile(r"(\d+)(?:\.(\d+))?")
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
@@ -224,7 +222,7 @@ def _write(
 def _system_reason(error: BaseException) -> str:
     """What the operating system said, out of the long message that orbax makes of it."""
     text = str(error)
-    found = [words for words in map(os.strerror, _FULL) if words in text]
+    found = [words for words in map(os.strerror, files.REFUSALS) if words in text]
     return found[0] if found else files.reason(error)
 
 

@@ -6,6 +6,7 @@ its SHA-256. A run directory is locked while a process writes in it.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -28,7 +29,8 @@ except ImportError:  # Windows: nothing is locked there
 LOCK = "lock"  # who writes in a directory; gone when nobody does
 SEAL = "sha256"  # entry of a JSON file: the hash of all the others
 _TEMPORARY = re.compile(r"\..+\.\d+\.\w+")
-_held: dict[Path, int] = {}  # directories that this process has locked -> the thread that did
+REFUSALS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_held: dict[Path, tuple[int, Path]] = {}  # directories that this process has locked -> the thread, what it calls them
 
 
 class WriteError(InputError):
@@ -145,7 +147,7 @@ def leftover(name: str) -> bool:
 
 def held() -> list[Path]:
     """The directories that this process has locked, the last one last."""
-    return list(_held)
+    return [shown for _, shown in _held.values()]
 
 
 @contextlib.contextmanager
@@ -165,14 +167,14 @@ def lock(directory: Path | str, shared: bool = False) -> Iterator[None]:
     """
     place = Path(directory).resolve()
     thread = threading.get_ident()
-    if _held.get(place) == thread:
+    if place in _held and _held[place][0] == thread:
         yield
         return
     handle = None if place in _held else _acquire(place / LOCK, shared)
     if handle is None:
         raise InputError(f"{directory} is in use by {_holder(place / LOCK)}. Nothing was changed.")
     try:
-        _held[place] = thread
+        _held[place] = (thread, Path(directory))
         stale = _read(handle)
         if stale and not shared:
             print(f"{directory}: {stale} is gone without having ended its work there; taking over.", file=sys.stderr)
@@ -234,9 +236,9 @@ def _holder(path: Path) -> str:
 
 
 def in_use(directory: Path | str) -> str:
-    """Who has locked a directory, as a text; empty where nobody has."""
+    """Which other process has locked a directory, as a text; empty where none has."""
     path = Path(directory) / LOCK
-    if fcntl is None or not path.is_file():
+    if fcntl is None or not path.is_file() or Path(directory).resolve() in _held:
         return ""
     try:
         handle = os.open(path, os.O_RDONLY)

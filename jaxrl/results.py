@@ -128,7 +128,7 @@ def create_run_directory(path: str | Path | None = None, name: str = "run") -> P
         raise InputError(f"run directory {directory} cannot be made: {error.strerror}.") from error
     if occupied:
         user = files.in_use(directory)
-        if user and directory.resolve() not in files.held():
+        if user:
             raise InputError(
                 f"run directory {directory} is in use by {user}; nothing was changed. Choose another --out."
             )

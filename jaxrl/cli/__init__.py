@@ -13,7 +13,8 @@ from typing import Any
 import tyro
 
 from envs.errors import InputError, unknown
-from jaxrl import agents
+from jaxrl import agents, files
+from jaxrl.cli import interrupts
 from jaxrl.cli.checking import (
     BenchOptions,
     ListOptions,
@@ -66,21 +67,34 @@ _USAGE = """usage: jaxrl COMMAND …
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, 1 for an unexpected failure, 2 for bad input."""
+    """Runs a command.
+
+    Returns:
+        The exit status: 0; 2 for bad input and for files that the system refuses; 130 or 143 where SIGINT or SIGTERM
+        ended it.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with interrupts.handled() as stopped:
+        try:
+            _dispatch(arguments)
+        except BaseException as error:
+            if stopped.number is not None:  # whatever a library made of it
+                print(stopped.message(), file=sys.stderr)
+                return 128 + stopped.number
+            if not _expected(error) or os.environ.get("JAXRL_TRACEBACK"):
+                raise
+            place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+            text = files.reason(error) if isinstance(error, OSError) else str(error)
+            print(f"error: {place}{text}", file=sys.stderr)
+            return 2
+    return 0
+
+
+def _expected(error: BaseException) -> bool:
+    """Whether the message of an error says all that a person needs: bad input, divergence, a refusal by the system."""
     from jaxrl.driver import NonFiniteError
 
-    try:
-        _dispatch(arguments)
-    except (InputError, NonFiniteError) as error:
-        if os.environ.get("JAXRL_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; `jaxrl resume RUN` goes on from the last checkpoint.", file=sys.stderr)
-        return 130
-    return 0
+    return isinstance(error, InputError | NonFiniteError) or getattr(error, "errno", None) in files.REFUSALS
 
 
 def _dispatch(arguments: list[str]) -> None:
