@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs import spaces
+from envs import spaces, values
+from envs.errors import InputError
 from envs.spaces import Box, Space
 
 StateT = TypeVar("StateT")
@@ -44,6 +45,15 @@ class Env(Generic[StateT, ParamsT]):
     def options(self) -> dict[str, Any]:
         """Returns the static fields by name, those of wrapped environments included."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def option_kinds(self) -> dict[str, Any]:
+        """Returns the types of `options`, as `envs.values` takes them; of fields that two layers share, the outer's."""
+        found: dict[str, Any] = {}
+        layer: Any = self
+        while isinstance(layer, Env):
+            found = values.kinds(layer) | found
+            layer = getattr(layer, "env", None)
+        return {name: found.get(name, Any) for name in self.options()}
 
     def replace(self, **changes: Any) -> Self:
         """Returns a copy in which some of `options` have other values."""
@@ -111,8 +121,15 @@ class Env(Generic[StateT, ParamsT]):
         raise NotImplementedError(f"{type(self).__name__} has no numbered levels.")
 
     def render(self, state: StateT, params: ParamsT) -> np.ndarray:
-        """Returns a picture of `state`, uint8[H, W, 3]. Runs on the host; needs no display."""
-        raise NotImplementedError
+        """Returns a picture of `state`, uint8[H, W, 3]. Runs on the host; needs no display.
+
+        Raises:
+            InputError: the environment draws nothing; what to write.
+        """
+        raise InputError(
+            f"{type(self).__name__} draws no picture. Write `def render(self, state, params)` that returns "
+            "uint8[H, W, 3], a NumPy array; envs.drawing.Canvas paints rectangles, circles and lines."
+        )
 
 
 ACHIEVED, DESIRED = "achieved_goal", "desired_goal"  # as in Gymnasium-Robotics

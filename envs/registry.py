@@ -3,9 +3,8 @@
 An environment that is in no registry has a name, too: "module:Class", where `module` can be imported.
 """
 
-import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +12,8 @@ import numpy as np
 
 from envs import values
 from envs.base import Env
-from envs.errors import InputError, nearest, unknown
+from envs.errors import InputError, unknown
+from envs.modules import load
 
 
 class Entry(NamedTuple):
@@ -84,13 +84,14 @@ def make(name: str, **overrides: Any) -> tuple[Env, Any]:
         env = load(entry.wrap)(env)
     if not isinstance(env, Env):
         raise InputError(f"{name} is no environment (envs.base.Env) but {env!r}.")
-    kinds = option_kinds(env)
+    kinds = env.option_kinds()
     params = env.default_params()
     param_names = set(getattr(params, "_fields", ()))
     for key in overrides:
         if key not in kinds.keys() | param_names:
             raise unknown(f"field of {name}", key, kinds.keys() | param_names)
-    env = with_options(env, {key: value for key, value in overrides.items() if key in kinds})
+    options = {key: values.convert(key, value, kinds[key]) for key, value in overrides.items() if key in kinds}
+    env = env.replace(**options)
     params = env.default_params()
     changed = {
         key: values.as_array(f"{name}: {key}", value, _as_array(getattr(params, key)))
@@ -145,62 +146,12 @@ def _as_written(array: Any) -> Any:
     return numbers.reshape(np.shape(array)).tolist()
 
 
-def _built(name: str, make: Callable[..., Env], options: dict[str, Any]) -> Env:
+def _built(name: str, make: Callable[..., Any], options: dict[str, Any]) -> Any:
     try:
         inspect.signature(make).bind(**options)
     except TypeError as error:
         raise InputError(f"{name} cannot be made by its name alone: {error}. Give its fields default values.") from None
     return make(**options)
-
-
-def option_kinds(env: Env) -> dict[str, Any]:
-    """The types of the static fields of an environment, those of wrapped ones included; see `envs.values`."""
-    found: dict[str, Any] = {}
-    layer: Any = env
-    while isinstance(layer, Env):
-        found = values.kinds(layer) | found
-        layer = getattr(layer, "env", None)
-    return {name: found.get(name, Any) for name in env.options()}
-
-
-def with_options(env: Env, changes: Mapping[str, Any]) -> Env:
-    """Returns the environment with other static fields, converted and checked by their types.
-
-    Raises:
-        InputError: a value that the field cannot have.
-    """
-    kinds = option_kinds(env)
-    return env.replace(**{name: values.convert(name, value, kinds[name]) for name, value in changes.items()})
-
-
-def load(target: Any) -> Any:
-    """Imports "module:attribute", "module:" (the module itself) or "package:module"; returns anything else as it is.
-
-    Raises:
-        InputError: there is no such module or attribute. What goes wrong inside the module is raised as it is.
-    """
-    if not isinstance(target, str):
-        return target
-    name, _, attribute = target.partition(":")
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            raise
-        raise InputError(
-            f"there is no module {name!r} to import: it must lie in the working directory or be installed."
-        ) from error
-    except ValueError as error:  # an empty name
-        raise InputError(f"{target!r} is not MODULE:NAME.") from error
-    if not attribute:
-        return module
-    if not hasattr(module, attribute):
-        try:
-            return importlib.import_module(f"{name}.{attribute}")
-        except ModuleNotFoundError:
-            hint = nearest(attribute, [found for found in vars(module) if not found.startswith("_")])
-            raise InputError(f"module {name} has no {attribute!r}.{hint}") from None
-    return getattr(module, attribute)
 
 
 def as_arrays(params: Any) -> Any:

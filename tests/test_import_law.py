@@ -34,7 +34,16 @@ def test_import_law(path):
         return
     own = {name for name in names if name == "envs" or name.startswith("envs.")}
     if where.parts[1] != "cli" and where.name != "runs.py":
-        seams = ("envs.base", "envs.spaces", "envs.episode", "envs.errors", "envs.players", "envs.threefry")
+        seams = (
+            "envs.base",
+            "envs.spaces",
+            "envs.episode",
+            "envs.errors",
+            "envs.modules",
+            "envs.players",
+            "envs.threefry",
+        )
+        seams += ("envs.values",)
         strange = {name for name in own - {"envs"} if not name.startswith(seams)}
         assert not strange, "jaxrl sees only the seams of envs"
         if "envs" in own:  # `from envs import episode, spaces` is fine, `import envs` would be the registry

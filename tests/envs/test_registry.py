@@ -173,7 +173,7 @@ def test_values_are_converted_by_the_type_of_their_field():
 @pytest.mark.parametrize("name", envs.names())
 def test_no_size_ends_in_a_crash(name):
     """Whole numbers of 0 and below are refused, or the environment works with them."""
-    kinds = registry.option_kinds(envs.make(name)[0])
+    kinds = envs.make(name)[0].option_kinds()
     for field, kind in kinds.items():
         assert values.known(kind), f"{field}: {kind}"
         if "int" not in str(kind) or "tuple" in str(kind):
