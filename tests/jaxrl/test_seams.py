@@ -76,7 +76,9 @@ def test_a_cost_is_kept_to_its_limit():
     env = probes.ActionCost()
     config = ppo.Config(num_envs=16, rollout_length=16, hidden=(8,), anneal_learning_rate=False)
     learner = ppo.algorithm(config, env.observation_space, env.action_space)
-    agent = on_policy.make("limited", env, learner, config, signals=(signals.lagrangian(env.num_costs),))
+    agent = on_policy.make(
+        "limited", env, learner, config, signals=(signals.lagrangian(env.num_costs, config.num_envs),)
+    )
     hp = Limited(
         learning_rate=1e-2,
         gamma=0.9,
