@@ -73,12 +73,15 @@ def add(agent: Agent, names: Sequence[str], env_params: Any = None) -> Agent:
     Raises:
         InputError: an unknown name, one given twice, or an evaluation that the agent or environment cannot have.
     """
+    if isinstance(names, str):
+        raise InputError(f"evaluations {names!r} must be a list of names, such as [{names!r}].")
     for name in names:
         if name not in KINDS:
             raise unknown("evaluation", name, KINDS)
-    if len(set(names)) != len(names):
-        raise InputError(f"evaluations {', '.join(names)}: each may be named once.")
     more = tuple(KINDS[name](agent) for name in names)
+    together = [evaluated.name for evaluated in (*agent.evaluations, *more)]
+    if len(set(together)) != len(together):
+        raise InputError(f"evaluations {', '.join(together)}: each may be named once.")
     if "test" in names and env_params is not None:
         agent.env.held_out(env_params)  # raises where they leave no levels out
     return agent._replace(evaluations=(*agent.evaluations, *more))

@@ -46,11 +46,18 @@ class Leveled(Env[StateT, ParamsT], Generic[StateT, ParamsT]):
         """All levels but those from `start_level` on that `params` plays: the numbers beyond them.
 
         Raises:
-            InputError: `num_levels` is 0, so that none are left.
+            InputError: `num_levels` is 0, or reaches the last level, so that none are left.
         """
-        traced = isinstance(params.num_levels, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
-        if not traced and np.all(np.asarray(params.num_levels) == 0):
-            raise InputError("num_levels is 0: training plays all levels, and none are held out. Give a number.")
+        start, number = params.start_level, params.num_levels
+        if not any(isinstance(x, jax.core.Tracer) for x in (start, number)):  # pyright: ignore[reportAttributeAccessIssue]
+            if np.any(np.asarray(number) == 0):
+                raise InputError("num_levels is 0: training plays all levels, and none are held out. Give a number.")
+            last = np.asarray(start, np.int64) + np.asarray(number, np.int64)
+            if np.any(last >= NUM_LEVELS):
+                raise InputError(
+                    f"start_level={start} and num_levels={number} leave no level beyond them to be held out: "
+                    f"the last one is {NUM_LEVELS - 1}."
+                )
         return params._replace(start_level=params.start_level + params.num_levels, num_levels=params.num_levels * 0)
 
     @property

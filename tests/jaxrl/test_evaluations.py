@@ -45,7 +45,7 @@ def test_held_out_levels_are_others():
     assert int(held_out.start_level) == 3
     assert int(held_out.num_levels) == 0
     with pytest.raises(InputError, match="num_levels is 0"):
-        evaluations.add(agent, ["test"], envs.make("Maze-Procgen-v0")[1])
+        evaluations.add(agent._replace(evaluations=()), ["test"], envs.make("Maze-Procgen-v0")[1])
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,19 @@ def test_a_population_does_not_act_alone():
         evaluations.add(es.make(env, es.Config(population=2)), ["sampling"], params)
     with pytest.raises(InputError, match="each may be named once"):
         evaluations.add(ppo.make(env, SMALL), ["sampling", "sampling"], params)
+
+
+def test_every_evaluation_has_a_name_of_its_own():
+    agent = ppo.make(envs.make("CartPole-v1")[0], ppo.Config())
+    with pytest.raises(InputError, match="each may be named once"):
+        evaluations.add(evaluations.add(agent, ["sampling"]), ["sampling"])
+    with pytest.raises(InputError, match="must be a list of names"):
+        evaluations.add(agent, "sampling")
+
+
+@pytest.mark.parametrize(("start", "number"), [(1, 2**31 - 1), (2**31 - 50, 50)])
+def test_no_levels_are_held_out_beyond_the_last(start, number):
+    env, params = envs.make("Maze-Procgen-v0", start_level=start, num_levels=number)
+    with pytest.raises(InputError, match="leave no level beyond them"):
+        env.held_out(params)
+    assert int(env.held_out(params._replace(num_levels=number - 1)).start_level) == 2**31 - 1
