@@ -263,10 +263,10 @@ def _clear(directory: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Holds back orbax's progress notes, which go through absl's logger, while orbax runs; errors still show."""
+    """Holds back what orbax logs while it runs, through absl's logger; its errors are raised as well."""
     logger = logging.getLogger("absl")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
