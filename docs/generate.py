@@ -80,4 +80,6 @@ def draw_layers(path: Path) -> None:
 
 if __name__ == "__main__":
     draw_layers(DOCS / "layers.png")
-    (DOCS / "reproductions.md").write_text(reproduce.page(reproduce.experiments()))
+    experiments = reproduce.experiments()
+    reproduce.judge_again(experiments)
+    (DOCS / "reproductions.md").write_text(reproduce.page(experiments))

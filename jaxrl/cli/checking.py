@@ -99,8 +99,9 @@ def reproduce(options: ReproduceOptions) -> None:
         (
             verdict.reference.id,
             verdict.reference.claim,
-            f"{verdict.reference.value:g} ± {verdict.reference.tolerance:g} ({verdict.reference.compare})",
-            f"{verdict.value:.5g} ({verdict.low:.5g} – {verdict.high:.5g})"
+            f"{verdict.reference.value:g} ± {verdict.reference.tolerance:g} "
+            f"({verdict.reference.compare}, {verdict.reference.origin})",
+            f"{verdict.value:.5g} ({verdict.low:.5g} – {verdict.high:.5g}), {verdict.reference.statistic}"
             if verdict.runs > 1
             else f"{verdict.value:.6g}",
             str(verdict.runs),
@@ -108,7 +109,7 @@ def reproduce(options: ReproduceOptions) -> None:
         )
         for verdict in verdicts
     ]
-    print_table("", ("id", "claim", "published", "ours (95 % interval)", "runs", "verdict"), rows)
+    print_table("", ("id", "claim", "reference", "ours (95 % interval)", "runs", "verdict"), rows)
 
 
 def bench(options: BenchOptions) -> None:
