@@ -33,6 +33,7 @@ from envs.base import Env, Step
 from envs.drawing import Canvas
 from envs.errors import InputError
 from envs.spaces import Box, Discrete
+from envs.values import Count
 
 
 class State(NamedTuple):
@@ -63,7 +64,7 @@ class DeepSea(Env[State, Params]):
 
     size: int = 10  # N
     deterministic: bool = True
-    mapping_seed: int | None = 42  # of the standard `right_action`; None: 1 everywhere
+    mapping_seed: Count | None = 42  # of the standard `right_action`; None: 1 everywhere
 
     def __post_init__(self) -> None:
         """Raises InputError if there is no way to go."""
