@@ -1,6 +1,7 @@
 """Environments and agents of one's own by name: "module:attribute"."""
 
 import importlib
+from collections.abc import Iterable
 from typing import Any
 
 from envs.errors import InputError, nearest
@@ -34,3 +35,13 @@ def load(target: Any) -> Any:
             hint = nearest(attribute, [found for found in vars(module) if not found.startswith("_")])
             raise InputError(f"module {name} has no {attribute!r}.{hint}") from None
     return getattr(module, attribute)
+
+
+def import_all(names: Iterable[str]) -> None:
+    """Imports modules for what they register.
+
+    Raises:
+        InputError: there is no such module.
+    """
+    for name in names:
+        load(f"{name}:")

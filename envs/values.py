@@ -140,12 +140,14 @@ def known(kind: Any) -> bool:
 
 def num_words(kind: Any) -> int | None:
     """How many words of a command line a value takes; None: all of them, up to the next flag."""
-    if typing.get_origin(kind) is Annotated:
-        return num_words(typing.get_args(kind)[0])
-    if typing.get_origin(kind) is tuple:
-        parts = [num_words(part) for part in typing.get_args(kind) if part is not ...]
-        return None if ... in typing.get_args(kind) or None in parts else sum(part or 0 for part in parts)
-    return 1
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return num_words(arguments[0])
+    parts = [num_words(part) for part in arguments if part is not ...] if origin is tuple or _is_union(kind) else [1]
+    if ... in arguments or None in parts:
+        return None
+    numbers = [part for part in parts if part is not None]
+    return sum(numbers) if origin is tuple else max(numbers)
 
 
 def parse(name: str, text: str | Sequence[str], kind: Any) -> Any:
@@ -359,7 +361,7 @@ def _settled(value: Any, kind: Any) -> Any:
         value = _settled(value, arguments[0])
         for extra in arguments[1:]:
             if isinstance(extra, Bounds):
-                _require_within(value, extra)
+                _require_within(value, extra, LARGEST if arguments[0] is int else math.inf)
         return value
     if _is_union(kind):
         exact = [part for part in arguments if isinstance(part, type) and type(value) is part]
@@ -409,12 +411,11 @@ def _settled_number(value: Any, kind: type) -> int | float:
         return float(value)
     if math.isinf(value) or int(value) != value:
         raise _Unlike
-    if abs(value) > LARGEST:
-        raise _Unlike(f"at most {LARGEST:,}" if value > 0 else f"at least {-LARGEST:,}")
     return int(value)
 
 
-def _require_within(value: Any, bounds: Bounds) -> None:
+def _require_within(value: Any, bounds: Bounds, largest: float) -> None:
+    """Checks the bounds, and where they have no upper end that a number fits into what holds it."""
     if isinstance(value, Tracer):
         return
     for number in np.asarray(value).ravel().tolist() if _is_batch(value) else [value]:
@@ -422,3 +423,5 @@ def _require_within(value: Any, bounds: Bounds) -> None:
             continue
         if number < bounds.low or (bounds.above and number == bounds.low) or number > bounds.high:
             raise _Unlike(_between(bounds).removeprefix(" of ").strip())
+        if math.isinf(bounds.high) and abs(number) > largest:
+            raise _Unlike(f"at most {largest:,}" if number > 0 else f"at least {-largest:,}")

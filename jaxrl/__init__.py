@@ -1,6 +1,21 @@
 """Functional reinforcement learning in pure JAX: a run is one compiled function, a thousand runs are one vmap."""
 
+import sys
+
+try:
+    import envs.values  # noqa: F401
+except ImportError as _error:
+    if not (_error.name or "").startswith("envs"):
+        raise
+    _found = sys.modules.get("envs")
+    _place = getattr(_found, "__file__", None) or ", ".join(getattr(_found, "__path__", [])) or "nothing"
+    raise ImportError(
+        f"jaxrl comes with a package `envs`, but `import envs` finds {_place}. Rename that, or start from another "
+        "directory; of two installed packages of this name one must go."
+    ) from _error
+
 from jaxrl import agents
+from jaxrl.cache import use_cache
 from jaxrl.driver import fit
 from jaxrl.evaluate import evaluate
 from jaxrl.placement import map_runs, use_all_cores
@@ -8,6 +23,8 @@ from jaxrl.rollout import rollout
 from jaxrl.sweep import sweep
 from jaxrl.train import make_train, run
 from jaxrl.types import Agent, Metrics, Policy, Transition
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Agent",
@@ -23,4 +40,5 @@ __all__ = [
     "run",
     "sweep",
     "use_all_cores",
+    "use_cache",
 ]

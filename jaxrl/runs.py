@@ -16,6 +16,7 @@ import numpy as np
 
 import envs
 from envs.errors import InputError, unknown
+from envs.modules import import_all
 from envs.values import Bounds, Size, convert, require
 from jaxrl import agents, evaluations
 from jaxrl.driver import Fit, fit
@@ -41,6 +42,7 @@ class Spec:
     eval_episodes: int = 32
     evaluations: tuple[str, ...] = ()  # beside that of the greedy policy; see `jaxrl.evaluations`
     earlier: tuple[tuple[int, int], ...] = ()  # (env_steps, num_evals) of the budgets that this one extends
+    imports: tuple[str, ...] = ()  # modules that register the agent or the environment
 
     def build(self) -> tuple[Agent, Any]:
         """Returns (agent, env_params).
@@ -48,6 +50,7 @@ class Spec:
         Raises:
             InputError: an unknown name, field or value, or sizes that do not fit together.
         """
+        import_all(self.imports)
         env, env_params = envs.make(self.env, **self.env_options)
         agent = agents.get(self.agent).make(env, self.config)
         return evaluations.add(agent, self.evaluations, env_params), env_params
@@ -62,7 +65,7 @@ class Spec:
     def identity(self) -> dict[str, Any]:
         """Returns what a checkpoint must agree on: all that the state depends on, but not how long the run is."""
         entries = self.to_json()
-        budget = ("env_steps", "num_evals", "earlier", "eval_episodes", "evaluations")
+        budget = ("env_steps", "num_evals", "earlier", "eval_episodes", "evaluations", "imports")
         hp = {name: value for name, value in entries["hp"].items() if name != "total_steps"}
         env = envs.make(self.env, **self.env_options)[0]
         rest = {name: value for name, value in entries.items() if name not in budget}
@@ -123,6 +126,7 @@ def read_spec(directory: Path | str) -> Spec:
     values["earlier"] = tuple((_whole(file, "earlier", steps), evals) for steps, evals in values["earlier"])
     if len(set(values["seeds"])) != len(values["seeds"]) or not values["seeds"]:
         raise InputError(f"{file}: seeds={list(values['seeds'])} must be one or more different numbers.")
+    import_all(values["imports"])
     module = agents.get(values["agent"])
     values["config"] = _settings(file, module.Config, entries["config"])
     values["hp"] = _settings(file, module.Hyperparams, entries["hp"])
@@ -139,6 +143,7 @@ _KINDS = {
     "num_evals": Size,
     "eval_episodes": Size,
     "evaluations": tuple[str, ...],
+    "imports": tuple[str, ...],
     "earlier": tuple[tuple[Annotated[float, Bounds(1)], Size], ...],
 }
 

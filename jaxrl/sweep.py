@@ -12,12 +12,12 @@ there yet. Several processes, on one machine or many, may share a sweep through 
 import dataclasses
 import itertools
 import json
+import math
 import os
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
@@ -26,6 +26,7 @@ import numpy as np
 
 from envs.base import Env
 from envs.errors import InputError, unknown
+from envs.values import as_array, convert, kinds, known, of_array
 from jaxrl import agents, checkpoint, placement, results
 from jaxrl.train import fields_of, make_train, schedule, with_fields, with_total_steps
 from jaxrl.types import Agent
@@ -43,6 +44,7 @@ class Range(NamedTuple):
     low: float
     high: float
     log: bool = False  # evenly in the logarithm
+    whole: bool = False  # whole numbers, both ends included
 
 
 def sample(
@@ -67,8 +69,8 @@ def sample(
 
     for axis, values in space.items():
         if isinstance(values, Range):
-            if not values.low < values.high or (values.log and values.low <= 0):
-                raise InputError(f"{axis}: {values} is empty, or logarithmic and not above 0.")
+            if not values.low < values.high or (values.log and values.low <= 0) or math.isinf(values.high - values.low):
+                raise InputError(f"{axis}: {values} is empty or endless, or logarithmic and not above 0.")
         elif len(values) == 0:
             raise InputError(f"{axis} has no values to choose from.")
     if trials < 1 or not space:
@@ -81,11 +83,53 @@ def sample(
     def place(values: Range | Sequence[Any], u: float) -> Any:
         if not isinstance(values, Range):
             return values[int(u * len(values))]
-        if values.log:
-            return float(values.low * (values.high / values.low) ** u)
-        return float(values.low + (values.high - values.low) * u)
+        low, high = values.low, values.high + values.whole  # of whole numbers each is an interval as wide as the others
+        drawn = low * (high / low) ** u if values.log else low + (high - low) * u
+        return min(math.floor(drawn), int(values.high)) if values.whole else float(drawn)
 
     return [{axis: place(values, u) for (axis, values), u in zip(space.items(), row, strict=True)} for row in unit]
+
+
+class Axis(NamedTuple):
+    """What can be swept."""
+
+    kind: Any  # the type of its values, see `envs.values`
+    traced: bool  # all values share a program
+    value: Any  # of the base settings
+
+
+def axes(config: Any, hp: Any, env: Env, env_params: Any) -> dict[str, Axis]:
+    """Every axis that there is, by name: "hp.FIELD", "config.FIELD", and "env.FIELD" of fields and parameters."""
+    found = {f"config.{name}": Axis(kind, False, getattr(config, name)) for name, kind in kinds(config).items()}
+    options = env.options()
+    found |= {f"env.{name}": Axis(kind, False, options[name]) for name, kind in env.option_kinds().items()}
+    for name, kind in kinds(hp).items():
+        value = getattr(hp, name)
+        found[f"hp.{name}"] = Axis(kind if known(kind) else of_array(value), True, value)
+    for name, value in fields_of(env_params).items():
+        found[f"env.{name}"] = Axis(of_array(value), True, value)
+    return found
+
+
+def _settled(known_axes: Mapping[str, Axis], axis: str, value: Any) -> Any:
+    """A value of an axis as its field wants it.
+
+    Raises:
+        InputError: no such axis, or a value that it cannot have.
+    """
+    if axis not in known_axes:
+        raise unknown("sweep axis", axis, known_axes)
+    found = known_axes[axis]
+    name = f"sweep axis {axis}"
+    if axis.startswith("env.") and found.traced:
+        like = np.asarray(found.value, _dtype(found.value))
+        array = as_array(name, value, like)
+        return int(array) if array.shape == () and array.dtype.kind == "i" else value
+    try:
+        return convert(name, value, found.kind)
+    except InputError as error:
+        whole = isinstance(value, float) and "a whole number" in str(error)
+        raise InputError(f"{error}{' Range(LOW, HIGH, whole=True) draws such.' if whole else ''}") from None
 
 
 class Program(NamedTuple):
@@ -99,7 +143,7 @@ class Program(NamedTuple):
 
 
 def plan(
-    agent: ModuleType,
+    agent: Any,
     env: Env,
     env_params: Any,
     config: Any,
@@ -111,7 +155,7 @@ def plan(
     """Divides trials into programs and checks all of them.
 
     Args:
-        agent: the algorithm's module.
+        agent: the algorithm's module, or what stands for it (`jaxrl.agents`).
         env: the environment.
         env_params: its parameters.
         config: base configuration.
@@ -125,28 +169,16 @@ def plan(
         InputError: an axis that does not exist (the message has the nearest), values of the wrong type, an impossible
             configuration, too small a budget.
     """
-    traced_defaults = {f"hp.{name}": value for name, value in fields_of(hp).items()}
-    traced_defaults |= {f"env.{name}": value for name, value in fields_of(env_params).items()}
-    static_axes = [f"config.{field.name}" for field in dataclasses.fields(config)]
-    static_axes += [f"env.{name}" for name in env.options()]
+    known_axes = axes(config, hp, env, env_params)
     grouped: dict[Any, tuple[dict[str, Any], list[int], list[dict[str, Any]]]] = {}
-    for index, trial in enumerate(trials):
-        if trial.keys() != trials[0].keys():
-            raise InputError(f"trial {index} has the axes {list(trial)}, the first {list(trials[0])}.")
-        for axis, value in trial.items():
-            if axis not in traced_defaults and axis not in static_axes:
-                raise unknown(
-                    f"sweep axis of {agent.__name__.rpartition('.')[2]}", axis, [*traced_defaults, *static_axes]
-                )
-            if axis in traced_defaults:
-                dtype, shape = _dtype(traced_defaults[axis]), np.shape(traced_defaults[axis])
-                if not _fits(value, dtype, shape):
-                    wanted = f"a number of type {dtype}" if shape == () else f"{dtype} of shape {shape}"
-                    raise InputError(f"sweep axis {axis}: {value!r} is not {wanted}.")
-        static = {axis: value for axis, value in trial.items() if axis not in traced_defaults}
+    for index, given in enumerate(trials):
+        if given.keys() != trials[0].keys():
+            raise InputError(f"trial {index} has the axes {list(given)}, the first {list(trials[0])}.")
+        trial = {axis: _settled(known_axes, axis, value) for axis, value in given.items()}
+        static = {axis: value for axis, value in trial.items() if not known_axes[axis].traced}
         _, members, traced = grouped.setdefault(repr(static), (static, [], []))
         members.append(index)
-        traced.append({axis: value for axis, value in trial.items() if axis in traced_defaults})
+        traced.append({axis: value for axis, value in trial.items() if known_axes[axis].traced})
     programs = []
     for static, members, traced in grouped.values():
         owners = _by_owner(static)
@@ -190,14 +222,6 @@ def _same(one: Any, other: Any) -> bool:
     return len(first) == len(second) and all(map(np.array_equal, first, second))
 
 
-def _fits(value: Any, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
-    try:
-        array = np.asarray(value)
-    except ValueError:  # ragged
-        return False
-    return array.shape == shape and np.can_cast(array.dtype, dtype, "same_kind")
-
-
 def combinations(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Every combination of the values of a grid, the last axis varying fastest.
 
@@ -216,7 +240,7 @@ def _hashable(value: Any) -> Any:
 
 
 def sweep(
-    agent: str | ModuleType,
+    agent: Any,
     env: Env,
     env_params: Any,
     *,
@@ -238,7 +262,7 @@ def sweep(
     """Trains every combination of a grid, or every one of a list of trials, with every seed.
 
     Args:
-        agent: name or module of an algorithm.
+        agent: name or module of an algorithm, or what stands for one (`jaxrl.agents`).
         env: the environment.
         env_params: its parameters.
         env_steps: environment steps of each run at most.
@@ -276,7 +300,11 @@ def sweep(
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     hp = with_total_steps(hp, env_steps)
     report = report or (lambda line: None)
-    wanted = combinations(grid or {}) if trials is None else [dict(trial) for trial in trials]
+    known_axes = axes(config, hp, env, env_params)
+    if grid is not None:
+        grid = {axis: [_settled(known_axes, axis, value) for value in listed] for axis, listed in grid.items()}
+    wanted = combinations(grid or {}) if trials is None else trials
+    wanted = [{axis: _settled(known_axes, axis, value) for axis, value in trial.items()} for trial in wanted]
     if not wanted or not seeds:
         raise InputError(f"a sweep of {len(wanted)} trials and {len(seeds)} seeds has nothing to do.")
     programs = plan(module, env, env_params, config, hp, wanted, env_steps, num_evals)
@@ -288,7 +316,18 @@ def sweep(
     jobs = [_Job(program, seeds, hp, env_steps, num_evals, eval_episodes, shared) for program in programs]
     chunks = [job.chunk(limit) for job in jobs]
     store = _Store(directory)
-    settings = [module.__name__, repr(env), env_params, config, hp, seeds, wanted, env_steps, num_evals, eval_episodes]
+    settings = [
+        getattr(module, "__name__", type(module).__qualname__),
+        repr(env),
+        env_params,
+        config,
+        hp,
+        seeds,
+        wanted,
+        env_steps,
+        num_evals,
+        eval_episodes,
+    ]
     settings.append([evaluated.name for evaluated in programs[0].agent.evaluations])
     if jax.tree.leaves(shared):
         settings.append(checkpoint.fingerprint(shared))

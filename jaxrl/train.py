@@ -7,16 +7,20 @@ The host driver with progress bar, checkpoints and results on disk is `jaxrl.dri
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from envs.errors import InputError
+from envs.values import LARGEST, Bounds, convert, require
 from jaxrl.evaluate import Evaluation, evaluate
 from jaxrl.types import Agent, Metrics
 
+Steps = Annotated[int, Bounds(1, 10**15)]  # of a run; an accelerator takes some 10¹³ a day
+Evaluations = Annotated[int, Bounds(1, 10**6)]  # of a run
+Episodes = Annotated[int, Bounds(1, 10**6)]  # of an evaluation, played side by side
 EVAL_SEED = 2**31 - 1  # every run of every seed is evaluated from the same initial states
 
 
@@ -51,10 +55,10 @@ def schedule(agent: Agent, env_steps: int, num_evals: int, earlier: Sequence[tup
             they were, and what is added is divided by itself.
 
     Raises:
-        InputError: the budget is too small for one iteration per evaluation.
+        InputError: the budget is too small for one iteration per evaluation, or larger than counters are.
     """
-    if num_evals < 1:
-        raise InputError(f"num_evals={num_evals} must be at least 1.")
+    env_steps = convert("env_steps", env_steps, Steps)
+    num_evals = convert("num_evals", num_evals, Evaluations)
     ends, first = [], 0
     for steps, evals in (*earlier, (env_steps, num_evals)):
         # Whole numbers of any size: Python's own.
@@ -69,9 +73,15 @@ def schedule(agent: Agent, env_steps: int, num_evals: int, earlier: Sequence[tup
         ends += [first + more * (k + 1) // stretches for k in range(stretches)]
         first += more
     env_steps_taken = [agent.warmup_steps + agent.steps_per_iteration * end for end in ends]
+    iterations = np.diff(np.asarray([0, *ends], np.int64))
+    if iterations.max() > LARGEST:
+        raise InputError(
+            f"{env_steps} environment steps are too many: {iterations.max():,} iterations of {agent.name} between two "
+            f"evaluations, where {LARGEST:,} can be counted. More evaluations divide them."
+        )
     return Schedule(
         num_evals,
-        np.diff(np.asarray([0, *ends], np.int64)).astype(np.int32),
+        iterations.astype(np.int32),
         np.asarray(env_steps_taken, np.int64),
         env_steps - env_steps_taken[-1],
     )
@@ -91,7 +101,12 @@ def with_fields(values: Any, **changes: Any) -> Any:
 
 
 def with_total_steps(hp: Any, env_steps: int) -> Any:
-    """Fills in the horizon of an agent's schedules, `hp.total_steps`, where it is not given."""
+    """Checks hyper-parameters, and fills in the horizon of the schedules, `hp.total_steps`, where it is not given.
+
+    Raises:
+        InputError: a hyper-parameter that its field does not allow.
+    """
+    require(hp)
     if getattr(hp, "total_steps", 0.0) is None:
         return with_fields(hp, total_steps=float(env_steps))
     return hp
@@ -144,6 +159,7 @@ def evaluate_agent(
     Returns:
         (evaluation of the greedy policy, the others by name); all from the same key.
     """
+    convert("eval_episodes", episodes, Episodes)
     key = jax.random.key(EVAL_SEED)
     others = {
         other.name: evaluate(other.env, other.params(state, shared), other.policy(state, shared), key, episodes)

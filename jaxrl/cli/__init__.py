@@ -5,16 +5,17 @@ exit status 2; JAXRL_TRACEBACK=1 shows where it was found. XLA's compiled progra
 directory; --no-cache or JAXRL_CACHE=off switches that off, JAXRL_CACHE=DIR moves it.
 """
 
+import io
+import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import tyro
-
+import jaxrl
 from envs.errors import InputError, unknown
 from jaxrl import agents, files
-from jaxrl.cli import interrupts
+from jaxrl.cli import flags, interrupts
 from jaxrl.cli.checking import (
     BenchOptions,
     ListOptions,
@@ -27,7 +28,7 @@ from jaxrl.cli.checking import (
 )
 from jaxrl.cli.outcomes import CompareOptions, ExportOptions, PlotOptions, compare, export, plot
 from jaxrl.cli.policies import EvaluateOptions, RenderOptions, evaluate, render
-from jaxrl.cli.training import ResumeOptions, resume, sweep, train
+from jaxrl.cli.training import ResumeOptions, SweepOptions, TrainOptions, resume, sweep, train
 
 # jaxrl.driver, results and the rest are imported inside the commands: `jaxrl list` should not wait for a backend.
 
@@ -45,7 +46,10 @@ _PLAIN: dict[str, tuple[type, Callable[[Any], None]]] = {
     "list": (ListOptions, list_names),
 }
 
-_BOUND: dict[str, Callable[[str, str, list[str]], None]] = {"train": train, "sweep": sweep}
+_BOUND: dict[str, tuple[type, Callable[[str, str, list[str]], None]]] = {
+    "train": (TrainOptions, train),
+    "sweep": (SweepOptions, sweep),
+}
 
 _USAGE = """usage: jaxrl COMMAND …
 
@@ -62,7 +66,8 @@ _USAGE = """usage: jaxrl COMMAND …
   bench [SUITE…]            measure speeds beside the peers
   list envs|agents          list what there is
 
-`jaxrl COMMAND --help` lists the flags; for train and sweep `jaxrl train AGENT ENV --help`.
+`jaxrl COMMAND --help` lists the flags, `jaxrl train AGENT ENV --help` those of agent and environment, too. Agents and
+environments of your own are MODULE:NAME, or names that `--import MODULE` registers. `jaxrl --version`.
 """
 
 
@@ -74,6 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         ended it.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character that the terminal does not have is shown as `?`
+            stream.reconfigure(errors="replace")
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())  # as for `python -m jaxrl`: modules of the user's own lie there
     with interrupts.handled() as stopped:
         try:
             _dispatch(arguments)
@@ -101,17 +111,24 @@ def _dispatch(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE, end="")
         return
+    if arguments[0] == "--version":
+        print(f"jaxrl {jaxrl.__version__}")
+        return
     command, rest = arguments[0], arguments[1:]
     if command in _PLAIN:
         options, run = _PLAIN[command]
-        run(tyro.cli(options, args=rest, prog=f"jaxrl {command}"))
+        run(flags.parse(options, rest, f"jaxrl {command}"))
     elif command in _BOUND:
-        names = rest[:2]
-        if len(names) < 2 or any(name.startswith("-") for name in names):
+        options, run = _BOUND[command]
+        names = list(itertools.takewhile(lambda word: not word.startswith("-"), rest[:2]))
+        if len(names) == 2:
+            run(names[0], names[1], rest[2:])
+        elif {"-h", "--help"} & set(rest):
+            flags.print_help(options, command, names[0] if names else None, rest)
+        else:
             raise InputError(
-                f"usage: jaxrl {command} AGENT ENV [flags]. Agents: {', '.join(agents.NAMES)}. "
+                f"usage: jaxrl {command} AGENT ENV [flags]. Agents: {', '.join(agents.names())}. "
                 "Environments: `jaxrl list envs`."
             )
-        _BOUND[command](names[0], names[1], rest[2:])
     else:
         raise unknown("command", command, [*_BOUND, *_PLAIN])

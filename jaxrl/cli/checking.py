@@ -10,7 +10,7 @@ import tyro
 import envs
 from envs.errors import InputError, unknown
 from jaxrl import agents
-from jaxrl.cli.flags import require, use_cache
+from jaxrl.cache import use_cache
 from jaxrl.cli.printing import print_table
 
 
@@ -65,7 +65,6 @@ def parity(options: ParityOptions) -> None:
     from envs.interop.parity import parity as compare
     from envs.interop.parity import table
 
-    require(options, "samples")
     report = compare(options.env, options.samples, options.seed, options.episodes)
     header, *rows = table(report)
     print_table(f"{report.name} against {report.reference}", header, rows)
@@ -78,7 +77,8 @@ def reproduce(options: ReproduceOptions) -> None:
     from jaxrl import reproduce as published
     from jaxrl.placement import use_all_cores
 
-    use_cache(options.cache)
+    if options.cache:
+        use_cache()
     use_all_cores()
     directory = published.experiments()
     names = list(options.studies)
@@ -136,7 +136,7 @@ def list_names(options: ListOptions) -> None:
             rows.append((name, str(env.observation_space), str(env.action_space), str(env.max_steps or "none")))
         print_table("", ("environment", "observations", "actions", "time limit"), rows)
     elif options.what == "agents":
-        rows = [(name, (agents.get(name).__doc__ or "").split("\n", 1)[0]) for name in agents.NAMES]
+        rows = [(name, (agents.get(name).__doc__ or "").split("\n", 1)[0]) for name in agents.names()]
         print_table("", ("agent", "what it is"), rows)
     else:
         raise unknown("list", options.what, ("envs", "agents"))

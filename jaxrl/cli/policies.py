@@ -9,8 +9,9 @@ import numpy as np
 import tyro
 
 from envs.errors import InputError
-from jaxrl.cli.flags import require, use_cache
+from jaxrl.cache import use_cache
 from jaxrl.cli.printing import print_table
+from jaxrl.train import Episodes
 
 HOLD = 1.5  # seconds for which a film shows how the episode ended
 BOUND = 10_000  # steps of an episode in Gymnasium where neither environment has a time limit
@@ -22,7 +23,7 @@ class EvaluateOptions:
 
     run: tyro.conf.Positional[Path]
     """The run directory."""
-    episodes: int = 100
+    episodes: Episodes = 100
     """Whole episodes for each seed."""
     gymnasium: bool = False
     """Also play the same weights, run by NumPy alone, in Gymnasium's own environment."""
@@ -58,14 +59,14 @@ class RenderOptions:
 
 def evaluate(options: EvaluateOptions) -> None:
     """`jaxrl evaluate RUN`."""
-    use_cache(options.cache)
+    if options.cache:
+        use_cache()
     import jax
 
     from jaxrl import evaluations, runs
     from jaxrl.evaluate import evaluate as play
     from jaxrl.placement import map_runs, use_all_cores
 
-    require(options, "episodes")
     use_all_cores()
     spec = runs.read_spec(options.run)
     agent, env_params = spec.build()

@@ -12,30 +12,38 @@ import tyro
 
 import envs
 from envs.errors import InputError
+from envs.values import Bounds
 from jaxrl import agents
-from jaxrl.cli.flags import parse_axis, parse_flags, parse_space, require, use_cache
+from jaxrl.cache import use_cache
+from jaxrl.cli.flags import parse_axis, parse_flags, parse_space
 from jaxrl.cli.printing import print_outcome
+from jaxrl.train import Episodes, Evaluations, Steps
+
+LARGEST = 2**32 - 1  # of a seed
+Runs = Annotated[int, Bounds(1, 10**6)]  # side by side or one after the other
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
     """Flags of `jaxrl train`."""
 
-    seeds: int = 1
+    seeds: Runs = 1
     """How many runs; they train side by side in one program."""
-    first_seed: int = 0
+    first_seed: Annotated[int, Bounds(0, LARGEST)] = 0
     """Seed of the first run; the others count up from it."""
-    steps: int = 500_000
+    steps: Steps = 500_000
     """Environment steps of each run, at most."""
-    evals: int = 20
+    evals: Evaluations = 20
     """Evaluations (each with a checkpoint) per run."""
-    eval_episodes: int = 32
+    eval_episodes: Episodes = 32
     """Whole episodes per evaluation; the same initial states every time."""
     evaluations: tuple[str, ...] = ()
     """What is evaluated beside the greedy policy: sampling (the policy that explores), own_reward (without wrappers
     that change the reward), test (levels that training does not see)."""
     out: Path | None = None
     """Run directory; runs/AGENT-ENV-TIME unless given. One that is in use is never overwritten."""
+    imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
+    """Modules that register agents or environments of your own; kept with the run."""
     cache: bool = True
     """Keep XLA's compiled programs in the user's cache directory for the next start."""
 
@@ -48,17 +56,17 @@ class SweepOptions:
     """AXIS=VALUE,VALUE…, once for each axis: hp.FIELD, config.FIELD or env.FIELD. Every combination is trained."""
     search: Annotated[list[str], tyro.conf.UseAppendAction] = dataclasses.field(default_factory=list)
     """AXIS=LOW:HIGH, AXIS=log:LOW:HIGH or AXIS=VALUE,VALUE…, in place of --grid: --trials of them are drawn."""
-    trials: int = 32
+    trials: Runs = 32
     """Draws of a --search."""
     sampler: Literal["sobol", "random"] = "sobol"
     """How a --search draws: evenly spread or independent."""
-    seeds: int = 8
+    seeds: Runs = 8
     """Runs for each combination."""
-    steps: int = 500_000
+    steps: Steps = 500_000
     """Environment steps of each run, at most."""
-    evals: int = 10
+    evals: Evaluations = 10
     """Evaluations per run."""
-    eval_episodes: int = 32
+    eval_episodes: Episodes = 32
     """Whole episodes per evaluation; the same initial states in every run."""
     evaluations: tuple[str, ...] = ()
     """What is evaluated beside the greedy policy: sampling, own_reward, test; as in `jaxrl train`."""
@@ -68,6 +76,8 @@ class SweepOptions:
     """I/N: do every N-th chunk from the I-th (0 …) on, beside N − 1 other processes with the same --out."""
     coordinator: str = ""
     """HOST:PORT of process 0: joins the N processes of --share by jax.distributed, so that each waits for the rest."""
+    imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
+    """Modules that register agents or environments of your own; kept with the run."""
     cache: bool = True
     """Keep XLA's compiled programs in the user's cache directory for the next start."""
 
@@ -78,7 +88,7 @@ class ResumeOptions:
 
     run: tyro.conf.Positional[Path]
     """The run directory."""
-    steps: int | None = None
+    steps: Steps | None = None
     """A larger budget, to train a run for longer than it was begun with; its schedules then end with that."""
     checkpoint: int | None = None
     """Go on from this checkpoint (its number of evaluations) instead of the newest good one."""
@@ -89,16 +99,26 @@ class ResumeOptions:
 def train(agent: str, env: str, argv: list[str]) -> None:
     """`jaxrl train AGENT ENV`."""
     options, config, hp, env_options = parse_flags(TrainOptions, "train", agent, env, argv)
-    use_cache(options.cache)
+    if options.cache:
+        use_cache()
     from jaxrl import results, runs
     from jaxrl.placement import use_all_cores
 
-    require(options, "seeds", "steps", "evals", "eval_episodes")
-    if options.first_seed < 0:
-        raise InputError(f"--first-seed {options.first_seed} must not be negative.")
-    seeds = tuple(range(options.first_seed, options.first_seed + options.seeds))
-    sizes = (options.evals, options.eval_episodes, options.evaluations)
-    spec = runs.Spec(agent, env, seeds, options.steps, config, hp, env_options, *sizes)
+    if options.first_seed + options.seeds - 1 > LARGEST:
+        raise InputError(f"--first-seed {options.first_seed} --seeds {options.seeds}: seeds go up to {LARGEST}.")
+    spec = runs.Spec(
+        agent=agent,
+        env=env,
+        seeds=tuple(range(options.first_seed, options.first_seed + options.seeds)),
+        env_steps=options.steps,
+        config=config,
+        hp=hp,
+        env_options=env_options,
+        num_evals=options.evals,
+        eval_episodes=options.eval_episodes,
+        evaluations=options.evaluations,
+        imports=options.imports,
+    )
     use_all_cores(options.seeds, envs.make(env, **env_options)[0].observation_space)
     out = runs.train(spec, options.out, command=["jaxrl", "train", agent, env, *argv])
     directory = out.directory or Path()
@@ -107,7 +127,8 @@ def train(agent: str, env: str, argv: list[str]) -> None:
 
 def resume(options: ResumeOptions) -> None:
     """`jaxrl resume RUN`."""
-    use_cache(options.cache)
+    if options.cache:
+        use_cache()
     from jaxrl import results, runs
     from jaxrl.placement import use_all_cores
 
@@ -135,7 +156,8 @@ def sweep(agent: str, env: str, argv: list[str]) -> None:
     """`jaxrl sweep AGENT ENV --grid AXIS=VALUES`."""
     _join(argv)
     options, config, hp, env_options = parse_flags(SweepOptions, "sweep", agent, env, argv)
-    use_cache(options.cache)
+    if options.cache:
+        use_cache()
     _sweep(options, agent, env, argv, config, hp, env_options)
 
 
@@ -151,10 +173,12 @@ def _sweep(
 ) -> None:
     import jaxrl
     from jaxrl import evaluations, plotting, results
-    from jaxrl.sweep import combinations, plan, sample
+    from jaxrl.sweep import axes, combinations, plan, sample
 
-    require(options, "seeds", "steps", "evals", "eval_episodes", "trials")
-    grid, space = dict(map(parse_axis, options.grid)), dict(map(parse_space, options.search))
+    made, params = envs.make(env, **env_options)
+    known = axes(config, hp, made, params)
+    grid = dict(parse_axis(text, known) for text in options.grid)
+    space = dict(parse_space(text, known) for text in options.search)
     if len(grid) != len(options.grid) or len(space) != len(options.search):
         raise InputError("--grid or --search names an axis twice.")
     if grid and space:
@@ -164,7 +188,6 @@ def _sweep(
     if share and options.out is None:
         raise InputError("--share needs the --out that the processes have in common.")
     jaxrl.use_all_cores()
-    made, params = envs.make(env, **env_options)
     wanted = combinations(grid) if trials is None else trials
     for program in plan(agents.get(agent), made, params, config, hp, wanted, options.steps, options.evals):
         evaluations.add(program.agent, options.evaluations, program.env_params)

@@ -72,7 +72,7 @@ def test_every_lane_is_the_run_alone(world, swept):
         ({"learning_rate": [1]}, "Did you mean 'hp.learning_rate'"),
         ({"hp.gamma": []}, "one or more different values"),
         ({"hp.gamma": [0.9, 0.9]}, "one or more different values"),
-        ({"hp.gamma": ["high"]}, "'high' is not a number"),
+        ({"hp.gamma": ["high"]}, "axis hp.gamma=high must be a number from 0 to 1"),
     ],
 )
 def test_bad_grids(world, grid, message):
