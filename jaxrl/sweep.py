@@ -98,7 +98,7 @@ class Axis(NamedTuple):
     value: Any  # of the base settings
 
 
-def axes(config: Any, hp: Any, env: Env, env_params: Any) -> dict[str, Axis]:
+def axes_of(config: Any, hp: Any, env: Env, env_params: Any) -> dict[str, Axis]:
     """Every axis that there is, by name: "hp.FIELD", "config.FIELD", and "env.FIELD" of fields and parameters."""
     found = {f"config.{name}": Axis(kind, False, getattr(config, name)) for name, kind in kinds(config).items()}
     options = env.options()
@@ -169,7 +169,7 @@ def plan(
         InputError: an axis that does not exist (the message has the nearest), values of the wrong type, an impossible
             configuration, too small a budget.
     """
-    known_axes = axes(config, hp, env, env_params)
+    known_axes = axes_of(config, hp, env, env_params)
     grouped: dict[Any, tuple[dict[str, Any], list[int], list[dict[str, Any]]]] = {}
     for index, given in enumerate(trials):
         if given.keys() != trials[0].keys():
@@ -300,7 +300,7 @@ def sweep(
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     hp = with_total_steps(hp, env_steps)
     report = report or (lambda line: None)
-    known_axes = axes(config, hp, env, env_params)
+    known_axes = axes_of(config, hp, env, env_params)
     if grid is not None:
         grid = {axis: [_settled(known_axes, axis, value) for value in listed] for axis, listed in grid.items()}
     wanted = combinations(grid or {}) if trials is None else trials

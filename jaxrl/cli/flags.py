@@ -252,7 +252,7 @@ def parse_axis(text: str, axes: "Mapping[str, Axis]", flag: str = "--grid") -> t
 
     Args:
         text: what was typed.
-        axes: those there are (`jaxrl.sweep.axes`).
+        axes: those there are (`jaxrl.sweep.axes_of`).
         flag: what it was typed after.
 
     Raises:

@@ -173,10 +173,10 @@ def _sweep(
 ) -> None:
     import jaxrl
     from jaxrl import evaluations, plotting, results
-    from jaxrl.sweep import axes, combinations, plan, sample
+    from jaxrl.sweep import axes_of, combinations, plan, sample
 
     made, params = envs.make(env, **env_options)
-    known = axes(config, hp, made, params)
+    known = axes_of(config, hp, made, params)
     grid = dict(parse_axis(text, known) for text in options.grid)
     space = dict(parse_space(text, known) for text in options.search)
     if len(grid) != len(options.grid) or len(space) != len(options.search):
