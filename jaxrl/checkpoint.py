@@ -81,7 +81,7 @@ def save(
     manifest = {"format": FORMAT, "step": int(step), "identity": plain(identity), "leaves": leaves}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _clear(directory)
+        tidy(directory)
         complete = _complete(directory)
         again = complete.get(step)
         target = directory / (str(step) if again is None else f"{step}.{_generation(again) + 1}")
@@ -187,6 +187,24 @@ def steps(directory: str | Path) -> list[int]:
     return sorted(_complete(Path(directory)))
 
 
+def tidy(directory: str | Path) -> None:
+    """Removes what a killed process left behind: unfinished saves, unfinished deletions, and what they replace.
+
+    Raises:
+        WriteError: something cannot be removed.
+    """
+    directory = Path(directory)
+    newest = _complete(directory)
+    try:
+        for path in directory.iterdir() if directory.is_dir() else ():
+            unfinished = re.fullmatch(r"(partial|deleted)-\d+(\.\d+)?", path.name)
+            match = _NAME.fullmatch(path.name)
+            if path.is_dir() and (unfinished or (match and newest[int(match[1])] != path)):
+                shutil.rmtree(path)
+    except OSError as error:
+        raise files.WriteError(f"cannot tidy {directory}: {files.reason(error)}.") from error
+
+
 def _write(
     partial: Path,
     target: Path,
@@ -249,16 +267,6 @@ def _remove(path: Path) -> None:
     doomed = path.with_name(f"deleted-{path.name}")
     path.rename(doomed)
     shutil.rmtree(doomed)
-
-
-def _clear(directory: Path) -> None:
-    """Removes what a killed process left behind: unfinished saves and unfinished deletions."""
-    newest = _complete(directory)
-    for path in directory.iterdir():
-        unfinished = re.fullmatch(r"(partial|deleted)-\d+(\.\d+)?", path.name)
-        match = _NAME.fullmatch(path.name)
-        if path.is_dir() and (unfinished or (match and newest[int(match[1])] != path)):
-            shutil.rmtree(path)
 
 
 @contextmanager

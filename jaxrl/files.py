@@ -176,19 +176,24 @@ def lock(directory: Path | str, shared: bool = False) -> Iterator[None]:
     try:
         _held[place] = (thread, Path(directory))
         stale = _read(handle)
-        if stale and not shared:
-            print(f"{directory}: {stale} is gone without having ended its work there; taking over.", file=sys.stderr)
+        if not shared:
+            if stale:
+                text = f"{directory}: {stale} is gone without having ended its work there; taking over."
+                print(text, file=sys.stderr)
             for path in place.iterdir():
                 if path.name != LOCK and leftover(path.name):
                     path.unlink(missing_ok=True)
         _sign(handle, place / LOCK)
         yield
     finally:
-        del _held[place]
-        with contextlib.suppress(OSError):
+        _held.pop(place, None)
+        try:
             if not shared:  # the others still need it
                 (place / LOCK).unlink(missing_ok=True)
-        os.close(handle)
+        except OSError:
+            pass  # whoever comes next takes over
+        finally:
+            os.close(handle)
 
 
 def _acquire(path: Path, shared: bool) -> int | None:

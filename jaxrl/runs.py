@@ -7,8 +7,9 @@ import contextlib
 import dataclasses
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
@@ -24,7 +25,12 @@ from jaxrl.train import schedule, with_total_steps
 from jaxrl.types import Agent
 
 if TYPE_CHECKING:
+    import xarray
+
     from jaxrl.portable import PortablePolicy
+
+
+_A_STATE = "a state"  # what config.json says that a run began with where it was no run directory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +73,13 @@ class Spec:
         entries = self.to_json()
         budget = ("env_steps", "num_evals", "earlier", "eval_episodes", "evaluations", "imports")
         hp = {name: value for name, value in entries["hp"].items() if name != "total_steps"}
-        env = envs.make(self.env, **self.env_options)[0]
+        env = self.build()[0].env
         rest = {name: value for name, value in entries.items() if name not in budget}
         return rest | {"hp": hp, "environment": {name: repr(value) for name, value in env.options().items()}}
+
+    def recorded(self, directory: Path | str) -> "Spec":
+        """Returns what a run directory says, to be compared with this."""
+        return read_spec(directory)
 
     def extended(self, env_steps: int) -> "Spec":
         """Returns these runs with a larger budget: as many evaluations for a step as before, where the old ones stay.
@@ -111,12 +121,18 @@ def read_spec(directory: Path | str) -> Spec:
             "evaluate or render it use that version."
         )
     names = [field.name for field in dataclasses.fields(Spec)]
-    if entries.get("command") and entries["command"][:2] == ["jaxrl", "sweep"]:
+    if entries.get("sweep") or (entries.get("command") or [])[:2] == ["jaxrl", "sweep"]:
         raise InputError(f"{path} is a sweep, not one batch of runs: `jaxrl plot` shows it, `jaxrl resume` goes on.")
+    if entries.get("objects"):
+        raise InputError(
+            f"{path} was trained from Python, and no name stands for its {' and '.join(entries['objects'])}. In Python "
+            f"jaxrl.load({str(path)!r}, agent=…) reads it, with the agent that it was trained with. For the command "
+            "line train by names: `envs.register`, or MODULE:NAME."
+        )
     missing = [name for name in names if name not in entries]
     if missing:
         raise InputError(f"{file} is damaged: it has no {', '.join(missing)}.")
-    values: dict[str, Any] = {name: _untuple(entries[name]) for name in names}
+    values: dict[str, Any] = {name: untuple(entries[name]) for name in names}
     for name, kind in _KINDS.items():
         try:
             values[name] = convert(name, values[name], kind)
@@ -126,12 +142,27 @@ def read_spec(directory: Path | str) -> Spec:
     values["earlier"] = tuple((_whole(file, "earlier", steps), evals) for steps, evals in values["earlier"])
     if len(set(values["seeds"])) != len(values["seeds"]) or not values["seeds"]:
         raise InputError(f"{file}: seeds={list(values['seeds'])} must be one or more different numbers.")
-    import_all(values["imports"])
-    module = agents.get(values["agent"])
-    values["config"] = _settings(file, module.Config, entries["config"])
-    values["hp"] = _settings(file, module.Hyperparams, entries["hp"])
-    values["env_options"] = {name: _untuple(value) for name, value in _entries(file, entries["env_options"]).items()}
+    _, values["config"], values["hp"], values["env_options"] = read_settings(path, entries)
     return Spec(**values)
+
+
+def read_settings(directory: Path | str, entries: Mapping[str, Any]) -> tuple[ModuleType, Any, Any, dict[str, Any]]:
+    """Reads what the `config.json` of a run or a sweep says about agent and environment.
+
+    Returns:
+        (the agent's module, its configuration, its hyper-parameters, the environment's options).
+
+    Raises:
+        InputError: it is damaged, of another version, or names what is not there.
+    """
+    from jaxrl import results
+
+    file = Path(directory) / results.CONFIG_FILE
+    import_all(entries.get("imports") or ())
+    module = agents.get(entries["agent"])
+    config, hp = _settings(file, module.Config, entries["config"]), _settings(file, module.Hyperparams, entries["hp"])
+    options = {name: untuple(value) for name, value in _entries(file, entries["env_options"]).items()}
+    return module, config, hp, options
 
 
 # What config.json may say; the settings of agent and environment are checked by what they are settings of.
@@ -167,16 +198,16 @@ def _settings(file: Path, kind: type, values: Any) -> Any:
         if name not in allowed:
             raise InputError(f"{file} is of another version: {unknown(kind.__module__, name, allowed)}")
     try:
-        settings = kind(**{name: _untuple(value) for name, value in values.items()})
+        settings = kind(**{name: untuple(value) for name, value in values.items()})
         require(settings)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
     return settings
 
 
-def _untuple(value: Any) -> Any:
+def untuple(value: Any) -> Any:
     """JSON has no tuples; configurations have no lists."""
-    return tuple(map(_untuple, value)) if isinstance(value, list) else value
+    return tuple(map(untuple, value)) if isinstance(value, list) else value
 
 
 def train(
@@ -187,6 +218,9 @@ def train(
     step: int | None = None,
     command: list[str] | None = None,
     progress: bool | None = None,
+    shared: Any = (),
+    init: Any = None,
+    callback: "Callable[[xarray.Dataset], bool | None] | None" = None,
 ) -> Fit:
     """Trains a batch of runs into a run directory: configuration, checkpoints, results, curve, policies, cost.
 
@@ -197,6 +231,9 @@ def train(
         step: the checkpoint to go on from instead, by the number of evaluations done.
         command: the command line, kept in `config.json`.
         progress: show a live bar; by default only on a terminal.
+        shared: what all runs have in common.
+        init: what the runs begin with (see `jaxrl.warm_start`): a run directory, or a batched state.
+        callback: called after every evaluation with the results so far; where it returns True the runs end there.
 
     Raises:
         InputError: bad settings, a directory in use, a damaged or foreign checkpoint, a disk that takes no more.
@@ -207,7 +244,10 @@ def train(
 
     agent, env_params = spec.build()
     schedule(agent, spec.env_steps, spec.num_evals, spec.earlier)
-    reason = reason_against(agent, with_total_steps(spec.hp, spec.env_steps), env_params)
+    portable = agent._replace(
+        init=lambda *arguments: agent.init(*arguments, shared), policy=lambda state: agent.policy(state, shared)
+    )
+    reason = reason_against(portable, with_total_steps(spec.hp, spec.env_steps), env_params)
     if reason:
         print(f"There will be no policy files: {reason}", file=sys.stderr)
     with contextlib.ExitStack() as stack:
@@ -217,12 +257,21 @@ def train(
             stack.enter_context(results.run_directory(path, resume=True))
             there = checkpoint.steps(path / results.CHECKPOINTS)
             _go_on(spec, path, there, step)
+            began_with = results.read_config(path).get("began_with")
+            if began_with and not there and init is None:
+                if began_with == _A_STATE:
+                    raise InputError(f"{path} began with a state given in Python, and has no checkpoint: give init.")
+                init = began_with
+        began_with = None if init is None else _A_STATE
+        if isinstance(init, Path | str):
+            began_with = str(Path(init).absolute())
+            init = restore(read_spec(init), init)[1]
 
         def begin() -> Path:
             nonlocal path
             if not resume:
                 path = stack.enter_context(results.run_directory(directory, f"{spec.agent}-{spec.env}"))
-                entries = {"command": command, "env_params": results.plain(env_params)}
+                entries = {"command": command, "env_params": results.plain(env_params), "began_with": began_with}
                 results.write_config(path, spec.to_json() | entries)
             return path
 
@@ -241,11 +290,16 @@ def train(
                 step=step,
                 earlier=spec.earlier,
                 progress=progress,
+                shared=shared,
+                init=init,
+                callback=callback,
                 begin=begin,
             )
-            plotting.learning_curve({spec.agent: out.results}, path / results.CURVE_FILE, title=spec.env)
+            plotting.learning_curve(
+                {spec.agent: out.results}, path / results.CURVE_FILE, title=spec.env, overwrite=True
+            )
             if not reason:
-                export_policies(spec, agent, out.state, path)
+                export_policies(spec, portable, out.state, path)
         except files.WriteError as error:
             begun = (path / results.CONFIG_FILE).exists()
             hint = f" Nothing that was complete is lost: when there is room, `jaxrl resume {path}` goes on."
@@ -255,8 +309,9 @@ def train(
 
 def _go_on(spec: Spec, path: Path, there: list[int], step: int | None) -> None:
     """Checks that a run can go on, and writes down what is new: a larger budget, another machine."""
-    from jaxrl import results
+    from jaxrl import checkpoint, results
 
+    checkpoint.tidy(path / results.CHECKPOINTS)
     if step is not None and step not in there:
         raise InputError(f"--checkpoint {step}: there are {', '.join(map(str, there)) or 'none'} in {path}.")
     if not there and (path / results.RESULTS_FILE).exists():
@@ -264,7 +319,7 @@ def _go_on(spec: Spec, path: Path, there: list[int], step: int | None) -> None:
             f"{path} has results but no checkpoint to go on from: {path / results.CHECKPOINTS} was moved or emptied. "
             f"Put it back; or, to begin anew, choose another directory or move {results.RESULTS_FILE} away."
         )
-    recorded = read_spec(path)
+    recorded = spec.recorded(path)
     if spec.to_json() != recorded.to_json() and spec.env_steps > recorded.env_steps:
         results.change_config(path, **spec.to_json())
         at = " The schedules end there, too." if spec.hp != recorded.hp else ""
@@ -277,13 +332,14 @@ def _go_on(spec: Spec, path: Path, there: list[int], step: int | None) -> None:
         )
 
 
-def restore(spec: Spec, directory: Path | str, step: int | None = None) -> tuple[Agent, Any, int]:
+def restore(spec: Spec, directory: Path | str, step: int | None = None, shared: Any = ()) -> tuple[Agent, Any, int]:
     """Restores a checkpoint of a run; returns (agent, batched state, evaluations done).
 
     Args:
         spec: what `read_spec` returned.
         directory: the run directory.
         step: which checkpoint, by the number of evaluations done; None: the newest.
+        shared: what all runs had in common.
 
     Raises:
         InputError: no (such) checkpoint, or one that is damaged or belongs to another run.
@@ -294,11 +350,13 @@ def restore(spec: Spec, directory: Path | str, step: int | None = None) -> tuple
     hp = with_total_steps(spec.hp, spec.env_steps)
 
     def init(keys: jax.Array) -> Any:
-        return jax.vmap(lambda key: agent.init(key, *jax.tree.map(np.asarray, (hp, env_params))))(keys)
+        return jax.vmap(lambda key: agent.init(key, *jax.tree.map(np.asarray, (hp, env_params)), shared))(keys)
 
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), len(spec.seeds)))
     template = jax.eval_shape(init, keys)
     identity = spec.identity() | results.belonging(directory)
+    if jax.tree.leaves(shared):
+        identity["shared"] = checkpoint.fingerprint(shared)
     state, done = checkpoint.restore(Path(directory) / results.CHECKPOINTS, template, identity, step)
     return agent, state, done
 
