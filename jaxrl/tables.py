@@ -6,7 +6,7 @@ All start from the labelled results of a run or sweep; every seed of a vmapped b
 import importlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from envs.errors import InputError
-from jaxrl import results
+from jaxrl import outputs, results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,27 +32,33 @@ def to_dataframe(dataset: "xr.Dataset") -> "pd.DataFrame":
     return table[[*dict.fromkeys(first), *dataset.data_vars]]  # pyright: ignore[reportReturnType]
 
 
-def to_csv(dataset: "xr.Dataset", path: str | Path) -> Path:
-    """Writes the tidy table as comma-separated values.
+def to_csv(dataset: "xr.Dataset", path: str | Path, overwrite: bool = False) -> Path:
+    """Writes the tidy table as comma-separated values, in place of a file that is there only with `overwrite`.
 
     Raises:
         InputError: the file exists or cannot be written.
     """
-    return _write(path, lambda new: to_dataframe(dataset).to_csv(new, index=False))
+    return outputs.write(path, lambda new: to_dataframe(dataset).to_csv(new, index=False), overwrite)
 
 
-def to_parquet(dataset: "xr.Dataset", path: str | Path) -> Path:
-    """Writes the tidy table as Parquet; needs the extra "parquet".
+def to_parquet(dataset: "xr.Dataset", path: str | Path, overwrite: bool = False) -> Path:
+    """Writes the tidy table as Parquet, as `to_csv` does; needs the extra "parquet".
 
     Raises:
         InputError: pyarrow is not installed, or the file exists or cannot be written.
     """
     _require("pyarrow", "parquet")
-    return _write(path, lambda new: to_dataframe(dataset).to_parquet(new, index=False, engine="pyarrow"))
+    table = to_dataframe(dataset)
+    return outputs.write(path, lambda new: table.to_parquet(new, index=False, engine="pyarrow"), overwrite)
 
 
 def to_marl_eval(
-    datasets: "Mapping[str, xr.Dataset]", path: str | Path, suite: str, task: str, variable: str = "evaluation_return"
+    datasets: "Mapping[str, xr.Dataset]",
+    path: str | Path,
+    suite: str,
+    task: str,
+    variable: str = "evaluation_return",
+    overwrite: bool = False,
 ) -> Path:
     """Writes the JSON of marl-eval: {suite: {task: {algorithm: {seed: {step: {step_count, return: [values]}}}}}}.
 
@@ -66,6 +72,7 @@ def to_marl_eval(
         suite: name of the environments.
         task: name of the environment.
         variable: what is written.
+        overwrite: whether a file that is there may be replaced.
 
     Raises:
         InputError: a sweep, or a file that exists or cannot be written.
@@ -84,7 +91,7 @@ def to_marl_eval(
             runs[name] = steps | {"absolute_metrics": {"return": [max(values)]}}
         algorithms[label] = runs
     text = json.dumps({suite: {task: algorithms}}, indent=1)
-    return _write(path, lambda new: new.write_text(text + "\n", encoding="utf-8"))
+    return outputs.write(path, lambda new: new.write_text(text + "\n", encoding="utf-8"), overwrite)
 
 
 def to_tensorboard(dataset: "xr.Dataset", directory: str | Path) -> Path:
@@ -155,14 +162,3 @@ def _require(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise InputError(f"{module} is not installed: pip install 'jaxrl[{extra}]'.") from error
-
-
-def _write(path: str | Path, write: Callable[[Path], Any]) -> Path:
-    path = Path(path)
-    if path.exists():
-        raise InputError(f"{path} exists; nothing is overwritten.")
-    try:
-        write(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}") from error
-    return path

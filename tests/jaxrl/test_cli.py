@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import envs
-from jaxrl import checkpoint, cli, results, runs
+from jaxrl import checkpoint, cli, plotting, results, runs
 from jaxrl.cli import flags
 
 SMALL = ["--steps", "2000", "--evals", "4", "--eval-episodes", "4", "--seeds", "4"]
@@ -146,8 +147,15 @@ def test_evaluate_plot_render_list_parity(run, tmp_path, capsys):
     assert (tmp_path / "plot.png").stat().st_size > 1000
     jaxrl("render", run, "--out", tmp_path / "film.gif", "--seed", 2)
     assert (tmp_path / "film.gif").read_bytes().startswith(b"GIF8")
+    out = capsys.readouterr().out
+    assert "7 frames, 2 a second; 6 steps, terminated, return 1" in out
     jaxrl("render", run, "--out", tmp_path / "film.gif", check=2)
     assert "nothing is overwritten" in capsys.readouterr().err
+    jaxrl("render", run, "--out", tmp_path / "film.gif", "--overwrite", "--fps", 4)
+    assert "4 a second" in capsys.readouterr().out
+    jaxrl("render", run, "--out", tmp_path / "other.gif", "--fps", 0, check=2)
+    assert "fps=0 must be a whole number of at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "other.gif").exists()
     jaxrl("list", "envs")
     assert "CartPole-v1" in capsys.readouterr().out
     jaxrl("list", "agents")
@@ -242,17 +250,156 @@ def test_two_processes_on_one_sweep(tmp_path, capsys):
     np.testing.assert_array_equal(alone["hp.learning_rate"], shared["hp.learning_rate"])
 
 
-def test_compare(run, tmp_path, capsys):
-    jaxrl("compare", run, run)
-    assert capsys.readouterr().out.count("no difference") == 2
-    other = shutil.copytree(run, tmp_path / "worse")
-    dataset = results.load(other / "results.nc")
-    results.save(dataset.assign(evaluation_return=dataset.evaluation_return - 5), other / "results.nc")
-    jaxrl("compare", run, other, "--statistic", "mean")
-    assert capsys.readouterr().out.count("better") == 3  # and once in the heading
-    results.change_config(other, env="GridWorld-5x5")
-    jaxrl("compare", run, other, check=2)
+def shifted(run, path, change, **config):
+    """A copy of a run with `change` applied to its results and some entries of config.json replaced."""
+    other = shutil.copytree(run, path)
+    results.save(change(results.load(other / "results.nc")), other / "results.nc")
+    entries = results.read_config(other)
+    write_config(other, {**entries, **config})
+    return other
+
+
+def write_config(path, entries):
+    """As the version before seals wrote it."""
+    entries = {name: value for name, value in entries.items() if name != "format"}
+    (path / "config.json").write_text(json.dumps(entries))
+
+
+@pytest.fixture(scope="module")
+def many(run, tmp_path_factory):
+    """Results of six seeds."""
+    data = results.load(run / "results.nc")
+    six = xr.concat([data, data.isel(seed=[0, 1]).assign_coords(seed=[4, 5])], "seed")
+    noise = np.random.default_rng(0).normal(size=six.evaluation_return.shape)
+    path = tmp_path_factory.mktemp("many") / "run"
+    return shifted(run, path, lambda _: six.assign(evaluation_return=six.evaluation_return + noise))
+
+
+def said(capsys):
+    """What was printed, without the folds of a table."""
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_compare(many, tmp_path, capsys):
+    worse = shifted(many, tmp_path / "worse", lambda data: data.assign(evaluation_return=data.evaluation_return - 5))
+    jaxrl("compare", many, worse, "--statistic", "mean")
+    out = said(capsys)
+    assert out.count("│ better │") == 2
+    assert "mean over seeds with its 95 % interval, q_learning GridWorld-4x4" in out
+    assert out.count("6 seeds") == 4
+    jaxrl("compare", worse, many)
+    assert said(capsys).count("│ worse │") == 2
+    alike = shutil.copytree(many, tmp_path / "alike")
+    jaxrl("compare", many, alike)
+    out = said(capsys)
+    assert out.count("│ cannot tell │") == 2
+    assert "what counts as the same is for a tolerance to say" in out
+    jaxrl("compare", many, alike, "--tolerance", 5)
+    assert said(capsys).count("│ the same │") == 2
+    elsewhere = shifted(many, tmp_path / "elsewhere", lambda data: data, env="GridWorld-5x5")
+    jaxrl("compare", many, elsewhere, check=2)
     assert "different environments" in capsys.readouterr().err
+    jaxrl("compare", many, many, check=2)
+    assert "is named twice" in capsys.readouterr().err
+
+
+def test_compare_says_what_it_cannot_tell(run, many, tmp_path, capsys):
+    fewer = shutil.copytree(run, tmp_path / "fewer")
+    jaxrl("compare", many, fewer)
+    assert "a verdict needs 5 on each side: the second has 4" in said(capsys)
+    single = shifted(many, tmp_path / "single", lambda data: data.isel(seed=[2]))
+    jaxrl("compare", single, many)
+    out = said(capsys)
+    assert "no interval" in out
+    assert "(1 seed)" in out
+    assert out.count("│ cannot tell │") == 2
+
+    def lose(data):
+        data["evaluation_return"][3, -1] = np.nan
+        return data
+
+    diverged = shifted(many, tmp_path / "diverged", lose)
+    jaxrl("compare", many, diverged)
+    out = said(capsys)
+    assert "not finite for seed 3" in out
+    assert out.count("│ cannot tell │") == 2
+
+
+def test_runs_of_different_lengths_are_compared_as_far_as_both_went(many, tmp_path, capsys):
+    shorter = shifted(many, tmp_path / "shorter", lambda data: data.isel(env_step=slice(0, 2)), env_steps=1000)
+    jaxrl("compare", many, shorter, "--statistic", "mean")
+    out = said(capsys)
+    data = results.load(many / "results.nc")
+    until = int(data.env_step[1])
+    assert f"the first ran for 2,000 steps and the second for {until:,}: compared are the first {until:,}" in out
+    assert f"{float(data.evaluation_return[:, 1].mean()):.4g}" in out
+    assert "steps=2000" in out
+    assert "steps=1000" in out
+    early = shifted(many, tmp_path / "early", lambda data: data.isel(env_step=[1]).assign_coords(env_step=[1]))
+    late = shifted(many, tmp_path / "late", lambda data: data.isel(env_step=slice(1, None)))
+    jaxrl("compare", late, early, check=2)
+    assert "has no evaluation within the 1 steps" in capsys.readouterr().err
+
+
+def test_plot_in_all_kinds(many, tmp_path, capsys):
+    for kind in ("curves", "seeds", "profile"):
+        jaxrl("plot", many, "--kind", kind, "--statistic", "median", "--out", tmp_path / f"{kind}.png")
+        assert (tmp_path / f"{kind}.png").read_bytes().startswith(b"\x89PNG")
+    jaxrl("plot", many, "--out", tmp_path / "curves.png", check=2)
+    assert "nothing is overwritten" in capsys.readouterr().err
+    jaxrl("plot", many, "--out", tmp_path / "curves.png", "--overwrite")
+    jaxrl("plot", many, "--kind", "heat", "--out", tmp_path / "heat.png", check=2)
+    assert "needs two axes of a grid" in capsys.readouterr().err
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The labels and the title of the curves that `plot` would draw."""
+    calls = []
+    monkeypatch.setattr(plotting, "learning_curve", lambda data, path, title, *more: calls.append((list(data), title)))
+    return calls
+
+
+def test_no_two_runs_of_a_picture_are_one_curve(run, tmp_path, drawn):
+    """Not even if they differ in nothing but where they lie."""
+    for name in "abc":
+        shutil.copytree(run, tmp_path / name / "run")
+    paths = [tmp_path / name / "run" for name in "abc"]
+    jaxrl("plot", *paths, "--out", tmp_path / "x.png")
+    assert drawn == [(["a", "b", "c"], "q_learning GridWorld-4x4")]
+
+
+def test_curves_are_called_by_what_differs(run, tmp_path, drawn, capsys):
+    config = results.read_config(run)
+    settings = [
+        config,
+        config | {"hp": config["hp"] | {"learning_rate": 0.5}},
+        config | {"hp": config["hp"] | {"learning_rate": 0.5}, "seeds": [7, 9]},
+        config | {"agent": "sarsa"},
+    ]
+    paths = []
+    for index, entries in enumerate(settings):
+        paths.append(shutil.copytree(run, tmp_path / f"r{index}"))
+        write_config(paths[-1], entries)
+    jaxrl("plot", *paths[:2], "--out", tmp_path / "x.png")
+    assert drawn[-1] == (["hp.learning_rate=0.2", "hp.learning_rate=0.5"], "q_learning GridWorld-4x4")
+    jaxrl("plot", *paths, "--out", tmp_path / "x.png", "--title", "mine")
+    assert drawn[-1] == (
+        [
+            "q_learning, hp.learning_rate=0.2, seeds=0–3",
+            "q_learning, hp.learning_rate=0.5, seeds=0–3",
+            "q_learning, hp.learning_rate=0.5, seeds=(7, 9)",
+            "sarsa",
+        ],
+        "mine",
+    )
+    jaxrl("plot", paths[0], paths[3], "--out", tmp_path / "x.png")
+    assert drawn[-1] == (["q_learning", "sarsa"], "GridWorld-4x4")
+    same = shutil.copytree(paths[1], tmp_path / "again")
+    jaxrl("plot", paths[0], paths[1], same, "--out", tmp_path / "x.png")
+    assert drawn[-1][0] == ["hp.learning_rate=0.2", "hp.learning_rate=0.5 (r1)", "hp.learning_rate=0.5 (again)"]
+    jaxrl("plot", paths[0], paths[0], "--out", tmp_path / "x.png", check=2)
+    assert "is named twice" in capsys.readouterr().err
 
 
 BAD = [
@@ -380,13 +527,35 @@ def test_divergence_is_reported(value, tmp_path, capsys):
 
 def test_gymnasium_plays_the_same_weights(tmp_path, capsys):
     path = tmp_path / "ppo"
-    small = ["--config.hidden", "16", "--steps", "20000", "--evals", "1", "--seeds", "2"]
+    small = ["--config.hidden", "16", "--steps", "20000", "--evals", "1", "--seeds", "2", "--env.max-steps", "60"]
     jaxrl("train", "ppo", "CartPole-v1", *small, "--out", path)
     capsys.readouterr()
-    jaxrl("evaluate", path, "--gymnasium", "--episodes", 40)
+    jaxrl("evaluate", path, "--gymnasium", "--episodes", 40, "--tolerance", 30)
     out = capsys.readouterr().out
-    assert "in Gymnasium" in out
+    assert "run by NumPy in Gymnasium" in out
     assert "95 % interval" in out
+    assert "the same within ± 30" in out
+    jaxrl("evaluate", path, "--gymnasium", "--episodes", 1)
+    out = capsys.readouterr().out
+    assert "nan" not in out
+    assert "cannot tell (a verdict needs 5 on each side: the first has 1" in out
+
+
+def test_what_was_evaluated_is_printed_before_gymnasium_is_tried(run, capsys):
+    jaxrl("evaluate", run, "--gymnasium", "--episodes", 6, check=2)
+    captured = capsys.readouterr()
+    assert "6 episodes for each seed" in " ".join(captured.out.split())
+    assert "mean return" in captured.out
+    assert "Gymnasium cannot make GridWorld-4x4" in captured.err
+
+
+@pytest.mark.slow
+def test_minigrids_own_environments_play_the_weights(tmp_path, capsys):
+    pytest.importorskip("minigrid")
+    small = ["--steps", "2000", "--evals", "1", "--eval-episodes", "2", "--env.max-steps", "20"]
+    jaxrl("train", "ppo", "MiniGrid-Empty-5x5-v0", *small, "--out", tmp_path / "ppo")
+    jaxrl("evaluate", tmp_path / "ppo", "--gymnasium", "--episodes", 6)
+    assert "run by NumPy in Gymnasium" in capsys.readouterr().out
 
 
 def test_usage(capsys):

@@ -45,6 +45,8 @@ def test_csv_and_parquet_read_back(tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(tables.to_csv(dataset(hp_gamma=[0.9, 0.99]), tmp_path / "x.csv")), want)
     with pytest.raises(InputError, match="nothing is overwritten"):
         tables.to_csv(dataset(), tmp_path / "x.csv")
+    tables.to_csv(dataset(), tmp_path / "x.csv", overwrite=True)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "x.csv"), tables.to_dataframe(dataset()))
     with pytest.raises(InputError, match="cannot write"):
         tables.to_csv(dataset(), tmp_path / "nowhere" / "x.csv")
     pytest.importorskip("pyarrow")
