@@ -21,7 +21,7 @@ class Step(NamedTuple):
 
     obs: Any  # observation of the successor state, in `observation_space`
     state: Any  # successor state
-    reward: jax.Array  # f32[]; f32[N] in a `Game`
+    reward: jax.Array  # f32[]; f32[N] in a `Game`; other numbers become f32
     terminated: jax.Array  # bool[]; True only where the MDP itself ends, never for a time limit
     info: dict[str, jax.Array]  # diagnostics of fixed shape; {} for most
     # bool[]; an environment of another library cut the episode off by a clock of its own. Ours never do: their time

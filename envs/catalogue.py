@@ -30,6 +30,7 @@ register("CliffWalking-v1", "envs.toy_text.cliff_walking:CliffWalking")
 register("CliffWalkingSlippery-v1", "envs.toy_text.cliff_walking:CliffWalking", is_slippery=True)
 register("Taxi-v4", "envs.toy_text.taxi:Taxi")
 register("Blackjack-v1", "envs.toy_text.blackjack:Blackjack")
+register("Blackjack-Table-v0", "envs.toy_text.blackjack:Blackjack", discrete=True)  # numbered, for agents with tables
 register("WindyGridworld-v0", "envs.toy_text.windy_gridworld:WindyGridworld")
 register("WindyGridworldKings-v0", "envs.toy_text.windy_gridworld:WindyGridworld", moves=8)
 register("WindyGridworldStochastic-v0", "envs.toy_text.windy_gridworld:WindyGridworld", moves=8, stochastic=True)

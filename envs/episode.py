@@ -224,6 +224,8 @@ def advance(env: Env, params: Any, key: jax.Array, episode: EpisodeState, action
     else:
         out = jax.vmap(env.step, in_axes=(None, 0, 0, None))(key, episode.state, action, params)
     out = threefry.default(out)  # the keys that some environments keep in their states
+    # Learners and replays know one type of rewards; an environment may count them.
+    reward, cost = jax.tree.map(lambda x: x.astype(jnp.float32), (out.reward, out.cost))
 
     t = episode.t + 1
     truncated = jnp.broadcast_to(out.truncated, out.terminated.shape)
@@ -231,12 +233,12 @@ def advance(env: Env, params: Any, key: jax.Array, episode: EpisodeState, action
         truncated |= t >= env.max_steps
     ended = out.terminated | truncated
     stats = EpisodeStats(
-        return_sum=_where(ended, episode.episode_return + out.reward, 0.0),
+        return_sum=_where(ended, episode.episode_return + reward, 0.0),
         length_sum=jnp.where(ended, t, 0),
         count=ended.astype(jnp.int32),
-        cost_sum=jax.tree.map(lambda total, now: _where(ended, total + now, 0.0), episode.episode_cost, out.cost),
+        cost_sum=jax.tree.map(lambda total, now: _where(ended, total + now, 0.0), episode.episode_cost, cost),
     )
-    return out.state, TimeStep(out.reward, out.terminated, truncated, out.obs, stats, out.info, out.cost)
+    return out.state, TimeStep(reward, out.terminated, truncated, out.obs, stats, out.info, cost)
 
 
 def _restart(

@@ -71,6 +71,21 @@ class Box:
         """`high` as an array of `shape` and `dtype`."""
         return np.broadcast_to(np.asarray(self.high, self.dtype), self.shape)
 
+    @property
+    def has_lower(self) -> np.ndarray:
+        """Where there is a lower bound, bool[*shape]: neither −infinity nor the least number, a customary "none"."""
+        return self.lower > -self._none
+
+    @property
+    def has_upper(self) -> np.ndarray:
+        """Where there is an upper bound, bool[*shape]."""
+        return self.upper < self._none
+
+    @property
+    def _none(self) -> float:
+        """From here on a bound is none, and the width of a Box would be infinite in single precision."""
+        return float(np.finfo(np.float32).max) / 2 if np.issubdtype(self.dtype, np.floating) else np.inf
+
 
 Space: TypeAlias = "Discrete | MultiDiscrete | Box | Mapping[str, Space] | tuple[Space, ...]"
 
@@ -96,24 +111,21 @@ def sample(space: Space, key: jax.Array) -> Any:
 
 def _sample_box(space: Box, key: jax.Array) -> jax.Array:
     low, high = space.lower, space.upper
+    dtype = jax.dtypes.canonicalize_dtype(space.dtype)
     if np.issubdtype(space.dtype, np.integer):
-        # 64-bit bounds are not available in JAX's default mode; the wider range of uint32 is not needed by any env.
-        return jax.random.randint(key, space.shape, low.astype(np.int32), high.astype(np.int32) + 1).astype(space.dtype)
+        return _sample_integers(key, low, high, dtype)
     if np.issubdtype(space.dtype, np.bool_):
         return jax.random.bernoulli(key, shape=space.shape)
-    key_uniform, key_tail = jax.random.split(key)
-    has_low, has_high = np.isfinite(low), np.isfinite(high)
+    key_uniform, key_normal, key_tail = jax.random.split(key, 3)
+    has_low, has_high = space.has_lower, space.has_upper
+    low, high = low.astype(dtype), high.astype(dtype)
     inner = jax.random.uniform(
-        key_uniform,
-        space.shape,
-        space.dtype,
-        np.where(has_low & has_high, low, 0),
-        np.where(has_low & has_high, high, 1),
+        key_uniform, space.shape, dtype, np.where(has_low & has_high, low, 0), np.where(has_low & has_high, high, 1)
     )
     if np.all(has_low & has_high):
         return inner  # the common case, and random numbers are costly to compile and to draw
-    tail = jax.random.exponential(key_tail, space.shape, space.dtype)
-    normal = jax.random.normal(key_tail, space.shape, space.dtype)
+    tail = jax.random.exponential(key_tail, space.shape, dtype)
+    normal = jax.random.normal(key_normal, space.shape, dtype)
     return jnp.where(
         has_low & has_high,
         inner,
@@ -121,6 +133,27 @@ def _sample_box(space: Box, key: jax.Array) -> jax.Array:
             has_low, np.where(has_low, low, 0) + tail, jnp.where(has_high, np.where(has_high, high, 0) - tail, normal)
         ),
     )
+
+
+def _sample_integers(key: jax.Array, low: np.ndarray, high: np.ndarray, dtype: Any) -> jax.Array:
+    """Draws integers from `low` to `high`, both included, of a Box with elements of `dtype`."""
+    limits = np.iinfo(dtype)  # 64-bit integers have 32 bits in JAX's default mode
+    first = np.clip(low.astype(object), limits.min, limits.max)
+    last = np.clip(high.astype(object), limits.min, limits.max)
+    if np.all((first >= -(2**31)) & (last < 2**31 - 1)):
+        return jax.random.randint(key, low.shape, first.astype(np.int32), last.astype(np.int32) + 1, jnp.int32).astype(
+            dtype
+        )
+    # How many there are needs one bit more than the integers have, so it is counted from `first` without a sign, where
+    # sums wrap. 2**bits of them are as many as there are words.
+    words = np.dtype(np.uint64 if limits.bits == 64 else np.uint32)
+    count = last - first + 1
+    every = count == 2 ** (8 * words.itemsize)
+    key_word, key_part = jax.random.split(key)
+    part = jax.random.randint(key_part, low.shape, 0, np.where(every, 1, count).astype(words), words)
+    offset = jnp.where(every, jax.random.bits(key_word, low.shape, words), part)
+    wrapped = np.asarray(first % 2 ** (8 * words.itemsize)).astype(words)
+    return (offset + wrapped).astype(dtype)
 
 
 def contains(space: Space, x: Any) -> bool:

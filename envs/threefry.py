@@ -15,6 +15,8 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jax.extend.random import define_prng_impl
 
+from envs.errors import InputError
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 
@@ -93,6 +95,19 @@ _WRITTEN_OUT = define_prng_impl(
     key_shape=(2,), seed=_seed, split=_split, random_bits=_random_bits, fold_in=_fold_in, name="threefry2x32_bulk"
 )
 _DEFAULT = "threefry2x32"
+
+
+def typed(key: jax.Array) -> jax.Array:
+    """A key of `jax.random.PRNGKey` as one of `jax.random.key`; others as they are.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not hasattr(key, "dtype") or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if jnp.shape(key)[-1:] != (2,) or jnp.asarray(key).dtype != jnp.uint32:
+            raise InputError(f"{key} is no key: make one with jax.random.key(seed).")
+        return jax.random.wrap_key_data(key, impl=_DEFAULT)
+    return key
 
 
 def bulk(keys: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Action distributions as pytrees: Categorical, diagonal Normal, and Normal squashed into a Box by tanh.
+"""Action distributions as pytrees: Categorical, several of them, diagonal Normal, and Normal squashed into a Box.
 
 Any leading axes are independent draws or densities. `sample` takes ONE key for all of them, and its words are
 drawn in one call: random numbers are the main cost of acting in small environments.
@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _HALF_LOG_2PI = 0.9189385332046727
 _LOG_2 = 0.6931471805599453
@@ -63,9 +64,12 @@ class Categorical(NamedTuple):
         return -_mean_under(log_probs, log_probs)
 
     def kl(self, other: "Categorical") -> jax.Array:
-        """KL(self ‖ other) in nats, f32[...]; infinite where `other` masks an action that `self` takes."""
-        log_probs = self.log_probs()
-        return _mean_under(log_probs, log_probs - other.log_probs())
+        """KL(self ‖ other) in nats, f32[...]; infinite where `other` masks an action that `self` may take."""
+        log_probs, others = self.log_probs(), other.log_probs()
+        # However improbable: a probability that has rounded to 0 times an infinite logarithm would be NaN.
+        impossible = jnp.any((log_probs > -jnp.inf) & (others == -jnp.inf), axis=-1)
+        finite = jnp.where(others > -jnp.inf, others, 0.0)
+        return jnp.where(impossible, jnp.inf, _mean_under(log_probs, log_probs - finite))
 
     def mode(self) -> jax.Array:
         """The most probable action, the first among equals, i32[...]."""
@@ -76,6 +80,58 @@ def _mean_under(log_probs: jax.Array, x: jax.Array) -> jax.Array:
     # A masked action adds 0, not 0·inf; the inner where keeps the gradient free of NaN as well.
     possible = log_probs > -jnp.inf
     return jnp.sum(jnp.where(possible, jnp.exp(log_probs) * jnp.where(possible, x, 0.0), 0.0), axis=-1)
+
+
+class MultiCategorical(NamedTuple):
+    """N independent choices, the i-th among as many actions as its row has logits that are not −inf."""
+
+    logits: jax.Array  # f32[..., N, M], rows padded with −inf
+
+    @classmethod
+    def of(cls, logits: jax.Array, nvec: tuple[int, ...], mask: jax.Array | None = None) -> "MultiCategorical":
+        """Deals logits f32[..., Σ nvec], one choice after another, into rows.
+
+        Args:
+            logits: of all choices.
+            nvec: how many actions each has.
+            mask: bool[..., Σ nvec] which are allowed; a choice that it leaves none keeps all.
+        """
+        column = np.arange(max(nvec))
+        there = column < np.asarray(nvec)[:, None]
+        place = np.where(there, np.cumsum([0, *nvec[:-1]])[:, None] + column, 0)
+        if mask is not None:
+            free = mask[..., place] & there
+            there = free | (there & ~free.any(-1, keepdims=True))
+        return cls(jnp.where(there, logits[..., place], -jnp.inf))
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Draws i32[..., N]."""
+        return self._each.sample(key)
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """The log-probability of x int[..., N], summed over N: f32[...]."""
+        return self._each.log_prob(x).sum(-1)
+
+    def sample_and_log_prob(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Draws (i32[..., N], f32[...]); the log-probability has a gradient, the draw none."""
+        x = self.sample(key)
+        return x, self.log_prob(x)
+
+    def entropy(self) -> jax.Array:
+        """In nats, summed over N: f32[...]."""
+        return self._each.entropy().sum(-1)
+
+    def kl(self, other: "MultiCategorical") -> jax.Array:
+        """KL(self ‖ other) in nats, summed over N: f32[...]."""
+        return self._each.kl(other._each).sum(-1)
+
+    def mode(self) -> jax.Array:
+        """The most probable of each choice, i32[..., N]."""
+        return self._each.mode()
+
+    @property
+    def _each(self) -> Categorical:
+        return Categorical(self.logits)
 
 
 class Normal(NamedTuple):

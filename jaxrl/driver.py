@@ -21,6 +21,7 @@ import numpy as np
 
 from envs.errors import InputError
 from jaxrl import memory, warm_start
+from jaxrl import seeds as seeding
 from jaxrl.evaluate import Evaluation
 from jaxrl.placement import compiler_options, full, layout, map_runs, replicate, spread
 from jaxrl.progress import Progress
@@ -52,7 +53,7 @@ def fit(
     env_params: Any,
     hp: Any,
     *,
-    seeds: Sequence[int],
+    seeds: int | Sequence[int],
     env_steps: int,
     num_evals: int = 20,
     eval_episodes: int = 32,
@@ -73,7 +74,7 @@ def fit(
         agent: from an agent's `make`.
         env_params: parameters of `agent.env`, the same for every run.
         hp: hyper-parameters, the same for every run.
-        seeds: the run of a seed is the same whatever the other seeds are.
+        seeds: how many (0, 1, …), or which; the run of a seed is the same whatever the other seeds are.
         env_steps: environment steps of each run at most.
         num_evals: evaluations (and checkpoints) per run, beside that of the untrained policy.
         eval_episodes: whole episodes per evaluation.
@@ -99,9 +100,8 @@ def fit(
 
     plan = schedule(agent, env_steps, num_evals, earlier)
     hp = with_total_steps(hp, env_steps)
+    seeds = seeding.numbers(seeds)
     num_runs = len(seeds)
-    if num_runs < 1 or len(set(seeds)) != num_runs:
-        raise InputError(f"seeds={list(seeds)} must be one or more different numbers.")
     path = None if directory is None else Path(directory)
     if path is not None and identity is None:
         raise InputError("a run directory needs an identity: what its checkpoints must agree on.")
@@ -189,7 +189,7 @@ class _Runs:
         self.num_runs, self.rows, self.agent = len(seeds), rows, agent
         self.lanes = full(self.num_runs)
         self.shared = replicate(shared, self.lanes)
-        keys = jax.vmap(jax.random.key)(jnp.asarray([*seeds, *[seeds[-1]] * (self.lanes - len(seeds))], jnp.uint32))
+        keys = seeding.keys([*seeds, *[seeds[-1]] * (self.lanes - len(seeds))])
         # Copies of hyper-parameters and environment parameters for every run: a run's state holds its own.
         copies = jax.tree.map(lambda x: jnp.repeat(np.asarray(x)[None], self.lanes, axis=0), (hp, env_params))
         self.arguments = spread((keys, *copies))

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 
 from envs import episode, threefry
 from envs.base import Env
-from envs.errors import InputError
+from jaxrl.loops.entry import in_32_bits
 from jaxrl.rollout import initial_memory
 from jaxrl.types import Policy
+
+MOST_STEPS = 10_000  # of an episode that neither the environment nor the caller bounds
 
 
 class Evaluation(NamedTuple):
@@ -17,14 +19,15 @@ class Evaluation(NamedTuple):
 
     returns: jax.Array  # f32[episodes] undiscounted; f32[episodes, N] in a game of N players
     lengths: jax.Array  # i32[episodes]
-    finished: jax.Array  # bool[episodes]; False only where max_steps came before the end
+    finished: jax.Array  # bool[episodes]; False where the bound on the steps came first: the return is of so many
     costs: Any = ()  # f32[episodes, K] undiscounted; () where there are none
 
 
+@in_32_bits
 def evaluate(
     env: Env, params: Any, policy: Policy, key: jax.Array, episodes: int, max_steps: int | None = None
 ) -> Evaluation:
-    """Plays `episodes` whole episodes side by side, one environment each, until all have ended.
+    """Plays `episodes` episodes side by side, one environment each, until all have ended or reached a bound.
 
     An environment that finishes early goes on (its later episodes count for nothing), so short episodes are not
     over-represented. The same key gives the same initial states to every policy.
@@ -35,15 +38,11 @@ def evaluate(
         policy: acts on [episodes, ...].
         key: consumed.
         episodes: how many.
-        max_steps: an upper bound on the steps; the environment's own time limit by default.
-
-    Raises:
-        InputError: neither the environment nor the caller bounds the length of an episode.
+        max_steps: an upper bound on the steps; by default the environment's own time limit, or without one
+            `MOST_STEPS`: an episode might never end.
     """
-    limit = max_steps or env.max_steps
-    if limit is None:
-        raise InputError(f"{type(env).__name__} has no time limit: give max_steps, an episode might never end.")
-    key_reset, key_loop = jax.random.split(key)
+    limit = max_steps or env.max_steps or MOST_STEPS
+    key_reset, key_loop = jax.random.split(threefry.typed(key))
     key_loop = threefry.bulk(key_loop)
     state = episode.reset(env, params, key_reset, episodes)
     # What follows an environment's first episode is not counted, so it may start anywhere: no draws in the loop.

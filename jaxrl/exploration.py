@@ -31,7 +31,26 @@ def epsilon(hp: EpsilonGreedy, progress: jax.Array | float | None) -> jax.Array:
     return anneal(hp.epsilon_start, hp.epsilon_end, progress, hp.epsilon_fraction)
 
 
-def epsilon_greedy(key: jax.Array, q: jax.Array, epsilon: jax.Array | float, random_ties: bool = False) -> jax.Array:
+def uniform(key: jax.Array, shape: tuple[int, ...], num: int, allowed: jax.Array | None = None) -> jax.Array:
+    """Draws i32[*shape] actions of `num`, each as likely as the others; `allowed`: see `epsilon_greedy`."""
+    if allowed is None:
+        return jax.random.randint(key, shape, 0, num)
+    return _spread(jax.random.uniform(key, shape, jnp.float32), allowed)
+
+
+def _spread(draw: jax.Array, allowed: jax.Array) -> jax.Array:
+    """Turns uniform numbers f32[...] into one of the actions that bool[..., A] allows, i32[...]."""
+    rank = jnp.cumsum(allowed, axis=-1, dtype=jnp.int32)
+    return jnp.argmax(rank > jnp.floor(draw * rank[..., -1])[..., None], axis=-1).astype(jnp.int32)
+
+
+def epsilon_greedy(
+    key: jax.Array,
+    q: jax.Array,
+    epsilon: jax.Array | float,
+    random_ties: bool = False,
+    allowed: jax.Array | None = None,
+) -> jax.Array:
     """Takes a uniformly random action with probability ε, the greedy one otherwise.
 
     Args:
@@ -39,19 +58,18 @@ def epsilon_greedy(key: jax.Array, q: jax.Array, epsilon: jax.Array | float, ran
         epsilon: f32, broadcasts to [...].
         random_ties: break ties among equal greatest values at random. Tables that start at one value need it;
             the outputs of a network do not tie, and without it the first of equals is taken. Static.
+        allowed: bool[..., A] which actions may be taken, of each at least one (`masks.allowed`); None: all.
 
     Returns:
         i32[...] actions.
     """
-    num = q.shape[-1]
+    if allowed is not None:
+        q = jnp.where(allowed, q, -jnp.inf)
     # One call draws every word: whether to explore, where to, and which of the tied actions.
-    draws = jax.random.uniform(key, (2 + random_ties, *q.shape[:-1]))
-    if random_ties:
-        ties = jnp.cumsum(q == jnp.max(q, axis=-1, keepdims=True), axis=-1)
-        greedy = jnp.argmax(ties > jnp.floor(draws[2] * ties[..., -1])[..., None], axis=-1)
-    else:
-        greedy = jnp.argmax(q, axis=-1)
-    return jnp.where(draws[0] < epsilon, jnp.floor(draws[1] * num), greedy).astype(jnp.int32)
+    draws = jax.random.uniform(key, (2 + random_ties, *q.shape[:-1]), jnp.float32)
+    greedy = _spread(draws[2], q == jnp.max(q, axis=-1, keepdims=True)) if random_ties else jnp.argmax(q, axis=-1)
+    anywhere = jnp.floor(draws[1] * q.shape[-1]) if allowed is None else _spread(draws[1], allowed)
+    return jnp.where(draws[0] < epsilon, anywhere, greedy).astype(jnp.int32)
 
 
 def softmax(key: jax.Array, q: jax.Array, temperature: jax.Array | float) -> jax.Array:

@@ -1,5 +1,6 @@
 """Splitting a batch into minibatches at random."""
 
+import math
 from typing import Any
 
 import jax
@@ -56,7 +57,8 @@ def take(samples: Any, rows: jax.Array) -> Any:
     """
 
     def of_leaf(leaf: jax.Array) -> jax.Array:
-        return leaf.reshape(leaf.shape[0], -1)[rows].reshape(-1, *leaf.shape[1:])
+        flat = leaf.reshape(leaf.shape[0], math.prod(leaf.shape[1:]))
+        return flat[rows].reshape(len(rows), *leaf.shape[1:])
 
     return jax.tree.map(of_leaf, samples)
 

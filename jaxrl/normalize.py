@@ -42,7 +42,7 @@ def update(moments: Moments, batch: Any) -> Moments:
 def _merge(
     count: jax.Array, mean: jax.Array, m2: jax.Array, batch: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    samples = jnp.asarray(batch, jnp.float32).reshape(-1, *mean.shape)
+    samples = jax.lax.collapse(jnp.asarray(batch, jnp.float32), 0, batch.ndim - mean.ndim)
     batch_mean = jnp.mean(samples, axis=0)
     batch_m2 = jnp.sum(jnp.square(samples - batch_mean), axis=0)
     total = count + samples.shape[0]
@@ -81,9 +81,9 @@ def init_return_scale(num_envs: int) -> ReturnScale:
 
 
 def scale_rewards(
-    scale: ReturnScale, rewards: jax.Array, ended: jax.Array, gamma: jax.Array | float
+    scale: ReturnScale, rewards: jax.Array, ended: jax.Array, gamma: jax.Array | float, clip: jax.Array | float = 10.0
 ) -> tuple[ReturnScale, jax.Array]:
-    """Divides rewards by the standard deviation of R_t = γR_{t−1} + r_t, R restarting with every episode.
+    """Divides rewards by the standard deviation of R_t = γR_{t−1} + r_t, R restarting with every episode, and clips.
 
     Rewards are not centred, since that would change which policy is best where episodes differ in length.
     The statistics take in the given rewards first. Engstrom et al. 2020 (arXiv:2005.12729), section 2.
@@ -92,6 +92,7 @@ def scale_rewards(
         rewards: f32[T, B] in order of time, following those of the last call.
         ended: bool[T, B] terminated or truncated at that step.
         gamma: the discount.
+        clip: the largest size of a scaled reward. The first reward after many steps without would be huge.
 
     Returns:
         (scale, scaled rewards f32[T, B]).
@@ -104,4 +105,5 @@ def scale_rewards(
 
     accumulator, running = jax.lax.scan(advance, scale.accumulator, (rewards, ended))
     moments = update(scale.moments, running)
-    return ReturnScale(moments, accumulator), rewards / _std(moments.m2, moments.count)
+    scaled = jnp.clip(rewards / _std(moments.m2, moments.count), -clip, clip)
+    return ReturnScale(moments, accumulator), scaled

@@ -19,7 +19,7 @@ def shared(policy: Policy, num_players: int) -> Policy:
 
     def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
         def lanes(x: jax.Array) -> jax.Array:
-            return x.reshape(-1, *x.shape[2:])
+            return jax.lax.collapse(x, 0, 2)
 
         out = policy.act(key, *jax.tree.map(lanes, (obs, memory)))
         return jax.tree.map(lambda x: x.reshape(-1, num_players, *x.shape[1:]), out)

@@ -1,32 +1,31 @@
 """Policy and value networks of the on-policy agents, and how they act.
 
-A softmax over Discrete actions, or a Gaussian over a Box whose standard deviation does not depend on the state. The
-Gaussian lives before the map into the Box ("unit action"), where its log-probabilities and divergences are exact:
-the map is fixed, so the *ratio* of two probabilities and the gradient of a log-probability are the same before and
-after tanh. An entropy is the Gaussian's, without what tanh or the clipping takes from it.
+A softmax over Discrete actions, one for each part of MultiDiscrete ones, or a Gaussian over a Box whose standard
+deviation does not depend on the state. The Gaussian lives before the map into the Box ("unit action"), where its
+log-probabilities and divergences are exact: the map is fixed, so the *ratio* of two probabilities and the gradient of
+a log-probability are the same before and after tanh. An entropy is the Gaussian's, without what tanh or the clipping
+takes from it.
 
-Action masks come in the observation: a dict whose entry "action_mask" has one truth value for every action. That is
-the one place from which a mask reaches the policy when it acts, the update that replays the step, and evaluation
-alike (`Step.info` reaches none of them). The mask goes to the softmax; the network sees the other entries.
+Where the observation has a mask (`jaxrl.masks`) it goes to the softmax; the network sees the other entries.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from envs.errors import InputError
-from envs.spaces import Box, Discrete, Space
+from envs.spaces import Box, Discrete, MultiDiscrete, Space, flat_size
 from envs.values import Checked
-from jaxrl import networks
+from jaxrl import masks, networks
 from jaxrl.actions import require_bounded_box, unit_box
-from jaxrl.distributions import Categorical, Normal
+from jaxrl.distributions import Categorical, MultiCategorical, Normal
 from jaxrl.types import Policy
 
-MASK = "action_mask"
+Distribution: TypeAlias = Categorical | MultiCategorical | Normal
 
 Squash = Literal["clip", "tanh"]
 
@@ -49,7 +48,7 @@ class Networks(NamedTuple):
     """Policy and value function over one tree of parameters."""
 
     init: Callable[[jax.Array], Any]  # key -> params
-    policy: Callable[[Any, Any], Any]  # (params, obs [..., *obs]) -> Categorical or Normal over [...]
+    policy: Callable[[Any, Any], Any]  # (params, obs [..., *obs]) -> the distribution of actions over [...]
     value: Callable[[Any, Any], jax.Array]  # (params, obs [..., *obs]) -> f32[...]
     both: Callable[[Any, Any], tuple[Any, jax.Array]]  # the two at once
     to_env: Callable[[jax.Array], jax.Array]  # unit action [..., *action] -> action inside the action space
@@ -70,7 +69,7 @@ def build(
     Args:
         agent: who asks, for messages.
         observation_space: any; with an entry "action_mask" the actions are masked.
-        action_space: Discrete, or a Box of shape (n,).
+        action_space: Discrete, MultiDiscrete, or a Box of shape (n,).
         torso: what stands between observation and heads.
         hidden: sizes of the dense layers.
         activation: after every dense layer.
@@ -82,22 +81,22 @@ def build(
         InputError: another action space, or a mask that does not fit it.
     """
     num_outputs = _num_outputs(agent, action_space)
-    seen_space, see, mask_of = _split_mask(agent, observation_space, action_space)
+    masks.require_fit(agent, observation_space, action_space)
     policy_head, value_head = ("policy", num_outputs, 0.01), ("value", 1, 1.0)
     shape = (torso, hidden, activation)
 
-    def distribution(params: Any, outputs: jax.Array, obs: Any) -> Categorical | Normal:
-        return _distribution(action_space, mask_of, params, outputs, obs)
+    def distribution(params: Any, outputs: jax.Array, obs: Any) -> Distribution:
+        return _distribution(action_space, params, outputs, obs)
 
     def with_log_std(params: dict[str, Any]) -> dict[str, Any]:
         return _with_log_std(action_space, params)
 
     to_env = _into_space(agent, action_space, squash)
     if shared_torso:
-        net = networks.with_heads(seen_space, (policy_head, value_head), *shape)
+        net = networks.with_heads(observation_space, (policy_head, value_head), *shape)
 
         def both(params: Any, obs: Any) -> tuple[Any, jax.Array]:
-            outputs, value = net.apply(params["net"], see(obs))
+            outputs, value = net.apply(params["net"], obs)
             return distribution(params, outputs, obs), value[..., 0]
 
         return Networks(
@@ -108,18 +107,18 @@ def build(
             to_env=to_env,
         )
 
-    actor = networks.with_heads(seen_space, (policy_head,), *shape)
-    critic = networks.with_heads(seen_space, (value_head,), *shape)
+    actor = networks.with_heads(observation_space, (policy_head,), *shape)
+    critic = networks.with_heads(observation_space, (value_head,), *shape)
 
     def init(key: jax.Array) -> Any:
         key_actor, key_critic = jax.random.split(key)
         return with_log_std({"actor": actor.init(key_actor), "critic": critic.init(key_critic)})
 
-    def policy(params: Any, obs: Any) -> Categorical | Normal:
-        return distribution(params, actor.apply(params["actor"], see(obs))[0], obs)
+    def policy(params: Any, obs: Any) -> Distribution:
+        return distribution(params, actor.apply(params["actor"], obs)[0], obs)
 
     def value(params: Any, obs: Any) -> jax.Array:
-        return critic.apply(params["critic"], see(obs))[0][..., 0]
+        return critic.apply(params["critic"], obs)[0][..., 0]
 
     return Networks(init, policy, value, lambda params, obs: (policy(params, obs), value(params, obs)), to_env)
 
@@ -130,10 +129,10 @@ class MemoryNetworks(NamedTuple):
     init: Callable[[jax.Array], Any]  # key -> params
     memory: Any  # of one environment at the start of an episode
     step: Callable[..., Any]
-    """(params, obs [B, *obs], memory [B, ...]) -> (Categorical or Normal over [B], value f32[B], memory [B, ...])."""
+    """(params, obs [B, *obs], memory [B, ...]) -> (distribution over [B], value f32[B], memory [B, ...])."""
     unroll: Callable[..., Any]
     """(params, obs [T, B, *obs], memory [B, ...] before the first, ended bool[T, B], next_obs [T, B, *obs] or None) ->
-    (Categorical or Normal over [T, B], value f32[T, B], value of `next_obs` f32[T, B] or None)."""
+    (distribution over [T, B], value f32[T, B], value of `next_obs` f32[T, B] or None)."""
     to_env: Callable[[jax.Array], jax.Array]  # unit action [..., *action] -> action inside the action space
 
 
@@ -148,74 +147,54 @@ def with_memory(
     Args:
         agent: who asks, for messages.
         observation_space: any; with an entry "action_mask" the actions are masked.
-        action_space: Discrete, or a Box of shape (n,).
+        action_space: Discrete, MultiDiscrete, or a Box of shape (n,).
         make: (space that the network sees, heads (name, features, scale of the weights)) -> the network.
 
     Raises:
         InputError: another action space, or a mask that does not fit it.
     """
     num_outputs = _num_outputs(agent, action_space)
-    seen_space, see, mask_of = _split_mask(agent, observation_space, action_space)
-    net = make(seen_space, (("policy", num_outputs, 0.01), ("value", 1, 1.0)))
+    masks.require_fit(agent, observation_space, action_space)
+    net = make(observation_space, (("policy", num_outputs, 0.01), ("value", 1, 1.0)))
 
     def init(key: jax.Array) -> Any:
         return _with_log_std(action_space, {"net": net.init(key)})
 
     def step(params: Any, obs: Any, memory: Any) -> Any:
-        (outputs, value), memory = net.step(params["net"], see(obs), memory)
-        return _distribution(action_space, mask_of, params, outputs, obs), value[..., 0], memory
+        (outputs, value), memory = net.step(params["net"], obs, memory)
+        return _distribution(action_space, params, outputs, obs), value[..., 0], memory
 
     def unroll(params: Any, obs: Any, memory: Any, ended: jax.Array, next_obs: Any = None) -> Any:
-        following = None if next_obs is None else see(next_obs)
-        (outputs, value), after = net.unroll(params["net"], see(obs), memory, ended, following)
-        policy = _distribution(action_space, mask_of, params, outputs, obs)
+        (outputs, value), after = net.unroll(params["net"], obs, memory, ended, next_obs)
+        policy = _distribution(action_space, params, outputs, obs)
         return policy, value[..., 0], None if after is None else after[1][..., 0]
 
     return MemoryNetworks(init, net.memory, step, unroll, _into_space(agent, action_space, "clip"))
 
 
 def _num_outputs(agent: str, action_space: Space) -> int:
-    if isinstance(action_space, Discrete):
-        return action_space.n
+    if isinstance(action_space, Discrete | MultiDiscrete):
+        return flat_size(action_space)
     if isinstance(action_space, Box) and len(action_space.shape) == 1:
         return action_space.shape[0]
     raise InputError(
-        f"{agent} needs a Discrete action space or a Box of shape (n,); the environment has {action_space}."
+        f"{agent} needs a Discrete or MultiDiscrete action space, or a Box of shape (n,); "
+        f"the environment has {action_space}."
     )
 
 
-def _distribution(
-    action_space: Space, mask_of: Callable[[Any], jax.Array] | None, params: Any, outputs: jax.Array, obs: Any
-) -> Categorical | Normal:
+def _distribution(action_space: Space, params: Any, outputs: jax.Array, obs: Any) -> Distribution:
     if isinstance(action_space, Box):
         return Normal(outputs, jnp.broadcast_to(jnp.exp(params["log_std"]), outputs.shape))
-    return Categorical(outputs if mask_of is None else jnp.where(mask_of(obs), outputs, -jnp.inf))
+    if isinstance(action_space, MultiDiscrete):
+        return MultiCategorical.of(outputs, action_space.nvec, masks.given(obs))
+    return Categorical(masks.choosable(outputs, obs))
 
 
 def _with_log_std(action_space: Space, params: dict[str, Any]) -> dict[str, Any]:
     if isinstance(action_space, Box):
         return params | {"log_std": jnp.zeros(action_space.shape[0])}
     return params
-
-
-def _split_mask(
-    agent: str, observation_space: Space, action_space: Space
-) -> tuple[Space, Callable[[Any], Any], Callable[[Any], jax.Array] | None]:
-    """(the space that the network sees, observation -> that part, observation -> bool[..., A] or None)."""
-    if not isinstance(observation_space, Mapping) or MASK not in observation_space:
-        return observation_space, lambda obs: obs, None
-    mask = observation_space[MASK]
-    shape = getattr(mask, "shape", None)
-    if not isinstance(action_space, Discrete) or shape != (action_space.n,):
-        raise InputError(
-            f"{agent} masks Discrete actions, by one truth value for each: the observation's {MASK!r} is {mask}, "
-            f"the action space {action_space}."
-        )
-    rest = [name for name in observation_space if name != MASK]
-    if len(rest) == 1:  # so that a picture beside its mask can go through a CNN
-        return observation_space[rest[0]], lambda obs: obs[rest[0]], lambda obs: obs[MASK] != 0
-    space = {name: observation_space[name] for name in rest}
-    return space, lambda obs: {name: obs[name] for name in rest}, lambda obs: obs[MASK] != 0
 
 
 def _into_space(agent: str, action_space: Space, squash: Squash) -> Callable[[jax.Array], jax.Array]:

@@ -27,7 +27,7 @@ import numpy as np
 
 from envs import spaces
 from envs.errors import InputError
-from jaxrl.networks import Activation, SequenceNetwork, Torso, dense, encode, orthogonal, torso
+from jaxrl.networks import Activation, SequenceNetwork, Torso, dense, encode, input_shape, orthogonal, torso
 
 
 class Memory(NamedTuple):
@@ -160,8 +160,8 @@ def gated_transformer(
         raise InputError(f"memory_length={memory_length} and num_layers={num_layers} must be at least 1.")
     sizes = (features, num_layers, num_heads, memory_length)
     module = _GatedTransformer(kind, tuple(hidden), activation, tuple(heads), *sizes)
-    example = jax.eval_shape(lambda: spaces.sample(space, jax.random.key(0)))
-    memory = Memory(jnp.zeros((num_layers, memory_length, features)), jnp.int32(0))
+    shape = input_shape(space, kind)
+    memory = Memory(jnp.zeros((num_layers, memory_length, features), jnp.float32), jnp.int32(0))
 
     def through(params: Any, obs: Any, memory: Memory, ended: jax.Array, next_obs: Any) -> Any:
         """Time first outside, the batch first inside."""
@@ -170,9 +170,8 @@ def gated_transformer(
         return *jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), out[:2]), out[2]
 
     def init(key: jax.Array) -> Any:
-        zeros = jax.tree.map(lambda leaf: jnp.zeros((1, 1, *leaf.shape), leaf.dtype), example)
-        start = jax.tree.map(lambda x: x[None], memory)
-        return module.init(key, encode(space, kind, zeros), start, jnp.zeros((1, 1), bool), None)["params"]
+        blank, start = jnp.zeros((1, 1, *shape), jnp.float32), jax.tree.map(lambda x: x[None], memory)
+        return module.init(key, blank, start, jnp.zeros((1, 1), bool), None)["params"]
 
     def step(params: Any, obs: Any, memory: Memory) -> Any:
         now = jax.tree.map(lambda x: x[None], obs)

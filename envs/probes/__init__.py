@@ -28,10 +28,18 @@ Two have a cost beside the reward (`ALL` leaves them out):
 | `ActionCost` | keep a cost within its limit, and spend it where it pays most | best policy, return, multiplier |
 | `CostTimeLimit` | bootstrap costs, too, where the time limit cuts | V of the cost: γ², γ, 1, each over 1 − γ² |
 
+Two have other actions (`ALL` leaves them out, too):
+
+| probe | what an agent must get right | optimal values V* |
+|---|---|---|
+| `ActionCombination` | choose several actions at once (MultiDiscrete) | 1, 1, 1 |
+| `ForbiddenAction` | neither take nor hope for an action that the observation's mask forbids | −γ, −1 |
+
 Where a probe terminates, the successor's observation is the last one again: an agent that bootstraps through a
 termination is caught by a value that is too large.
 """
 
+from envs.probes.actions import ACTIONS, ActionCombination, ForbiddenAction
 from envs.probes.costs import COSTS, ActionCost, Constrained, CostTimeLimit
 from envs.probes.rewards import (
     ALL,
@@ -53,8 +61,10 @@ from envs.probes.rewards import (
 )
 
 __all__ = [
+    "ACTIONS",
     "ALL",
     "COSTS",
+    "ActionCombination",
     "ActionCost",
     "ActionObservation",
     "ActionReward",
@@ -65,6 +75,7 @@ __all__ = [
     "CostTimeLimit",
     "DelayedActionReward",
     "DelayedReward",
+    "ForbiddenAction",
     "ObservedReward",
     "Params",
     "Probe",

@@ -112,4 +112,5 @@ class ActionRepeat(Wrapper):
 
         first = self.env.step(keys[0], state, action, params)
         first = first._replace(truncated=jnp.asarray(first.truncated))
-        return jax.lax.scan(again, first, keys[1:])[0]
+        # `jax.disable_jit` knows no loop of length 0.
+        return jax.lax.scan(again, first, keys[1:])[0] if self.repeats > 1 else first

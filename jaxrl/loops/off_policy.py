@@ -16,11 +16,11 @@ from envs import episode
 from envs.base import Env, Game
 from envs.episode import EpisodeStats
 from envs.errors import InputError
-from envs.spaces import Box, Discrete
+from envs.spaces import Box
 from envs.values import Checked, Count, Fraction, NonNegative, Positive
-from jaxrl import actions, exploration, hindsight, n_step, replay
+from jaxrl import actions, exploration, hindsight, masks, n_step, replay
 from jaxrl import signals as signal
-from jaxrl.loops import clock, keys
+from jaxrl.loops import clock, entry, keys
 from jaxrl.replay import sequences
 from jaxrl.rollout import example, initial_memory, rollout
 from jaxrl.types import Agent, Algorithm, Context, Diagnostics, Metrics, Policy, Signal, Transition
@@ -114,16 +114,18 @@ def make(
     Raises:
         InputError: sizes or variants that cannot work together, or spaces that cannot be handled.
     """
-    num_envs, length, space = config.num_envs, config.rollout_length, env.action_space
+    num_envs, length = config.num_envs, config.rollout_length
     if isinstance(env, Game):
         raise InputError(f"{name} plays alone: {type(env).__name__} has {env.num_players} players.")
-    if not isinstance(space, Box | Discrete):
-        raise InputError(f"actions must be Box or Discrete; the environment has {space}.")
+    space = actions.require_simple(name, env.action_space)
+    masks.require_fit(name, env.observation_space, space)
     goals = hindsight.require_goals(name, env, config.n_step) if config.hindsight else None
     if signals is None:
         signals = signal.normalisations(env, config, num_envs, replayed=True)
     overlap = 0 if burn_in is None else burn_in + config.n_step - 1
     one = example(env)._replace(extras=extras)
+    if isinstance(space, Box):
+        one = one._replace(action=jax.ShapeDtypeStruct(space.shape, jnp.float32))  # of the unit box, whatever theirs
     if burn_in is None:
         fewest = config.batch_size if not together or config.prioritized else 1
         rounds = replay.warmup_rounds(config.warmup_steps, num_envs, fewest, config.replay_capacity)
@@ -162,8 +164,8 @@ def make(
         def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
             num = jax.tree.leaves(obs)[0].shape[0]
             if isinstance(space, Box):
-                return jax.random.uniform(key, (num, *space.shape), minval=-1.0, maxval=1.0), memory, ()
-            return jax.random.randint(key, (num,), 0, space.n), memory, ()
+                return jax.random.uniform(key, (num, *space.shape), jnp.float32, -1.0, 1.0), memory, ()
+            return exploration.uniform(key, (num,), space.n, masks.allowed(obs)), memory, ()
 
         return Policy(act, memory)
 
@@ -179,10 +181,10 @@ def make(
             window, rows = sequences.extend(state.window, steps, overlap + config.rollout_length, overlap)
         else:
             window, complete = n_step.extend(state.window, steps, state.hp.gamma, config.n_step)
-            rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), complete)
+            rows = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), complete)
             if goals:
                 again = hindsight.relabel(goals, state.env_params, complete, key_goals, config.hindsight)
-                more = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), again)
+                more = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 3), again)
                 rows = jax.tree.map(lambda *parts: jnp.concatenate(parts), rows, more)
         following = state._replace(
             episode=out.episode,
@@ -263,4 +265,4 @@ def make(
         state = state._replace(key=key, learner=learner, replay=memory, iteration=following)
         return state, Metrics(stats, {**jax.tree.map(jnp.mean, diagnostics.scalars), **scalars})
 
-    return Agent(init, step, policy, steps_per_iteration, warmup_steps, name, env, config, explore)
+    return entry.agent(Agent(init, step, policy, steps_per_iteration, warmup_steps, name, env, config, explore))

@@ -14,11 +14,11 @@ from flax import struct
 from envs.base import Env
 from envs.episode import EpisodeStats
 from envs.errors import InputError
-from envs.spaces import Box, Discrete
+from envs.spaces import Box
 from envs.values import Checked, Fraction, Positive
-from jaxrl import actions, minibatches
+from jaxrl import actions, masks, minibatches
 from jaxrl import signals as signal
-from jaxrl.loops import clock, keys
+from jaxrl.loops import clock, entry, keys
 from jaxrl.types import Agent, Algorithm, Context, Metrics, Policy, Signal
 
 
@@ -75,9 +75,8 @@ def make(
     Raises:
         InputError: actions that are neither Discrete nor a Box, or sizes that do not go together.
     """
-    space = env.action_space
-    if not isinstance(space, Box | Discrete):
-        raise InputError(f"actions must be Box or Discrete; the environment has {space}.")
+    space = actions.require_simple(name, env.action_space)
+    masks.require_fit(name, env.observation_space, space)
     if config.num_updates % steps_per_update:
         raise InputError(f"num_updates={config.num_updates} is no multiple of {steps_per_update}.")
     batch_size = steps_per_update * config.batch_size
@@ -120,4 +119,4 @@ def make(
         following = state._replace(key=key, learner=learner, iteration=clock.advance(state.iteration))
         return following, Metrics(nothing, jax.tree.map(jnp.mean, scalars))
 
-    return Agent(init, step, policy, config.num_updates, 0, name, env, config, explore)
+    return entry.agent(Agent(init, step, policy, config.num_updates, 0, name, env, config, explore))

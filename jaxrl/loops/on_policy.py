@@ -9,13 +9,14 @@ from flax import struct
 
 from envs import episode
 from envs.base import Env, Game
+from envs.episode import EpisodeStats
 from envs.errors import InputError
 from envs.values import Checked, Fraction, Positive
 from jaxrl import players
 from jaxrl import signals as signal
-from jaxrl.loops import clock, keys
+from jaxrl.loops import clock, entry, keys
 from jaxrl.rollout import initial_memory, rollout
-from jaxrl.types import Agent, Algorithm, Context, Metrics, Policy, Signal
+from jaxrl.types import Agent, Algorithm, Context, Metrics, Policy, Signal, Transition
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Config(Checked):
     """Give observations mean 0 and standard deviation 1, by running statistics of the run."""
     normalize_reward: bool = False
     """Divide rewards by the running standard deviation of the discounted return."""
+    clip_reward: Positive = 10.0
+    """The largest size that a reward divided so may have: after many equal ones the first other can be huge."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,9 @@ def make(
             running = episode.reset(env, state.env_params, key_episode, num_envs)
             memory = initial_memory(acting, num_envs)
         out = rollout(env, state.env_params, acting, running, memory, key_rollout, length)
-        batch = out.transitions._replace(memory=memory)
+        batch, stats = out.transitions._replace(memory=memory), out.stats
+        if whole_episodes:
+            stats = of_whole_episodes(out.transitions, env.max_steps)
         if game:
             batch = players.fold(game, batch, hp.gamma, out.episode.state)
         if whole_episodes:
@@ -157,7 +162,7 @@ def make(
             signals=moved,
             iteration=clock.advance(state.iteration),
         )
-        return following, Metrics(out.stats, {**diagnostics.scalars, **scalars})
+        return following, Metrics(stats, {**diagnostics.scalars, **scalars})
 
     def step(state: State, shared: Any = ()) -> tuple[State, Metrics]:
         if not online:
@@ -166,7 +171,7 @@ def make(
         episodes = jax.tree.map(lambda x: x.sum(axis=0, dtype=x.dtype), metrics.episodes)
         return state, Metrics(episodes, jax.tree.map(jnp.mean, metrics.scalars))
 
-    return Agent(init, step, policy, num_envs * length * repeats, 0, name, env, config, explore)
+    return entry.agent(Agent(init, step, policy, num_envs * length * repeats, 0, name, env, config, explore))
 
 
 def surely_whole(ended: jax.Array, max_steps: int | None) -> jax.Array:
@@ -184,3 +189,18 @@ def surely_whole(ended: jax.Array, max_steps: int | None) -> jax.Array:
     first_of_episode = jnp.concatenate([jnp.ones_like(ended[:1]), ended[:-1]])
     began = jax.lax.cummax(jnp.where(first_of_episode, steps, 0), axis=0)
     return (began <= ended.shape[0] - max_steps).astype(jnp.float32)
+
+
+def of_whole_episodes(steps: Transition, max_steps: int | None) -> EpisodeStats:
+    """The statistics of the episodes whose steps `surely_whole` counts, of a rollout [T, B] that begins with new ones.
+
+    All that ended within the rollout would be too many short ones: of long ones more are cut.
+    """
+    ended = steps.terminated | steps.truncated
+    counted = surely_whole(ended, max_steps)
+
+    def total(x: jax.Array) -> jax.Array:
+        return jnp.sum(x * counted.reshape(*counted.shape, *[1] * (x.ndim - 2)), axis=(0, 1))
+
+    length, count = (jnp.sum(x, dtype=jnp.int32) for x in (counted, ended * counted))
+    return EpisodeStats(total(steps.reward), length, count, jax.tree.map(total, steps.cost))

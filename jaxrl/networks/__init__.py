@@ -15,7 +15,7 @@ from jaxrl.networks.linear import convolve, multiply
 from jaxrl.networks.network import Network, ensemble
 from jaxrl.networks.noise import noisy
 from jaxrl.networks.recurrence import Cell, Recurrent, SequenceNetwork, as_sequence_network, recurrent
-from jaxrl.networks.torsos import CNN, MINATAR, NATURE, Torso, encode, torso
+from jaxrl.networks.torsos import CNN, MINATAR, NATURE, Torso, encode, input_shape, torso
 from jaxrl.networks.weights import lecun, orthogonal
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "encode",
     "ensemble",
     "implicit_quantiles",
+    "input_shape",
     "lecun",
     "multiply",
     "noisy",

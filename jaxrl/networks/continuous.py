@@ -11,7 +11,7 @@ from jaxrl.distributions import SquashedNormal
 from jaxrl.networks.heads import with_heads
 from jaxrl.networks.layers import MLP, Activation, dense
 from jaxrl.networks.network import Network
-from jaxrl.networks.torsos import encode
+from jaxrl.networks.torsos import encode, input_shape
 
 
 def deterministic_policy(
@@ -68,7 +68,8 @@ def critics(
         The key is for the dropout; without it nothing is dropped.
     """
     module = _ActionValue(tuple(hidden), activation, layer_norm, dropout, outputs)
-    size = spaces.flat_size(observation_space) + action_size
+    (seen,) = input_shape(observation_space, "mlp")
+    size = seen + action_size
 
     def init(key: jax.Array) -> Any:
         return jax.vmap(lambda key: module.init(key, jnp.zeros(size))["params"])(jax.random.split(key, num))

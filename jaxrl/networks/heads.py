@@ -11,7 +11,7 @@ from envs import spaces
 from jaxrl.networks.layers import ACTIVATIONS, Activation, dense
 from jaxrl.networks.linear import columns_pay
 from jaxrl.networks.network import Network
-from jaxrl.networks.torsos import Torso, encode, torso
+from jaxrl.networks.torsos import Torso, encode, input_shape, torso
 from jaxrl.xla_cpu.columns import perceptron
 
 
@@ -47,14 +47,16 @@ def with_heads(
         hidden: sizes of the dense layers.
         activation: after every dense layer of the torso.
         layer_norm: normalise before every activation, over the channels of a convolution.
+
+    Raises:
+        InputError: a torso that cannot see such observations.
     """
     module = _Heads(kind, tuple(hidden), activation, layer_norm, tuple(heads))
     dense_only = kind == "mlp" and not layer_norm and len(hidden) > 0
-    example = jax.eval_shape(lambda: spaces.sample(space, jax.random.key(0)))
+    shape = input_shape(space, kind)
 
     def init(key: jax.Array) -> Any:
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
-        return module.init(key, encode(space, kind, zeros))["params"]
+        return module.init(key, jnp.zeros(shape, jnp.float32))["params"]
 
     def apply(params: Any, obs: Any) -> Any:
         x = encode(space, kind, obs)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from envs import spaces
 from jaxrl.networks.layers import MLP, Activation, dense
 from jaxrl.networks.network import Network
-from jaxrl.networks.torsos import Torso, encode, torso
+from jaxrl.networks.torsos import Torso, encode, input_shape, torso
 
 
 class _ImplicitQuantiles(nn.Module):
@@ -45,11 +45,10 @@ def implicit_quantiles(
         dense layers stands behind the product of the features of observation and fraction, those before in front.
     """
     module = _ImplicitQuantiles(kind, tuple(hidden), activation, num_actions, num_cosines)
-    example = jax.eval_shape(lambda: spaces.sample(observation_space, jax.random.key(0)))
+    shape = input_shape(observation_space, kind)
 
     def init(key: jax.Array) -> Any:
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
-        return module.init(key, encode(observation_space, kind, zeros), jnp.zeros(1))["params"]
+        return module.init(key, jnp.zeros(shape, jnp.float32), jnp.zeros(1, jnp.float32))["params"]
 
     def apply(params: Any, obs: Any, tau: jax.Array) -> Any:
         return module.apply({"params": params}, encode(observation_space, kind, obs), tau)

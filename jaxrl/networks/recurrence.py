@@ -10,7 +10,7 @@ import numpy as np
 
 from envs import spaces
 from jaxrl.networks.layers import Activation, dense
-from jaxrl.networks.torsos import Torso, encode, torso
+from jaxrl.networks.torsos import Torso, encode, input_shape, torso
 from jaxrl.networks.weights import orthogonal
 
 Cell = Literal["gru", "lstm"]
@@ -59,13 +59,12 @@ def recurrent(
     unit = kind_of_unit(size, kernel_init=orthogonal(), recurrent_kernel_init=orthogonal())
     gates = "rzn" if cell == "gru" else "ifgo"
     tops = [dense(features, scale) for _, features, scale in heads]
-    example = jax.eval_shape(lambda: spaces.sample(space, jax.random.key(0)))
-    memory = jnp.zeros(size if cell == "gru" else 2 * size)
+    shape = input_shape(space, kind)
+    memory = jnp.zeros(size if cell == "gru" else 2 * size, jnp.float32)
 
     def init(key: jax.Array) -> Any:
         key_front, key_cell, *keys = jax.random.split(key, 2 + len(tops))
-        x = encode(space, kind, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example))
-        features, variables = front.init_with_output(key_front, x)
+        features, variables = front.init_with_output(key_front, jnp.zeros(shape, jnp.float32))
         nothing: Any = memory if cell == "gru" else (memory[:size], memory[size:])
         begun = dict(unit.init(key_cell, nothing, features)["params"])
         if time_scale is not None:

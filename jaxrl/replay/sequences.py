@@ -33,7 +33,7 @@ def extend(window: Any, steps: Transition, length: int, overlap: int) -> tuple[A
     stride = length - overlap
     num = (steps.reward.shape[0] - overlap) // stride
     at = stride * jnp.arange(num)[:, None] + jnp.arange(length)  # [num, length]
-    emitted = jax.tree.map(lambda x: jnp.swapaxes(x[at], 1, 2).reshape(-1, *at.shape[1:], *x.shape[2:]), steps)
+    emitted = jax.tree.map(lambda x: jax.lax.collapse(jnp.swapaxes(x[at], 1, 2), 0, 2), steps)
     before = jax.tree.map(lambda x: x[:, 0], emitted.extras)
     return jax.tree.map(lambda x: x[num * stride :], steps), emitted._replace(extras=(), memory=before)
 

@@ -74,6 +74,10 @@ class Case(NamedTuple):
     probes: tuple[str, ...] | None = None  # those that the agent can solve; None: all
 
 
+def count(obs):
+    return len(jax.tree.leaves(obs)[0])
+
+
 def dqn_values(agent, state, obs):
     net = dqn.build(agent.config, agent.env.observation_space, 2)
     return net.apply(state.learner.params, obs).max(-1)
@@ -91,7 +95,7 @@ def qr_dqn_values(agent, state, obs):
 
 def iqn_values(agent, state, obs):
     net = iqn.build(agent.config, agent.env.observation_space, 2)
-    return net.apply(state.learner.params, obs, iqn.midpoints(agent.config, obs.shape[:1])).mean(-1).max(-1)
+    return net.apply(state.learner.params, obs, iqn.midpoints(agent.config, (count(obs),))).mean(-1).max(-1)
 
 
 def rainbow_values(agent, state, obs):
@@ -107,7 +111,7 @@ def bootstrapped_dqn_values(agent, state, obs):
 def r2d2_values(agent, state, obs):
     """Of each state as the first of an episode."""
     net = r2d2.build(agent.config, agent.env.observation_space, 2)
-    memory = jnp.broadcast_to(net.memory, (len(obs), *net.memory.shape))
+    memory = jnp.broadcast_to(net.memory, (count(obs), *net.memory.shape))
     return net.step(state.learner.params, obs, memory)[0][0].max(-1)
 
 
@@ -489,6 +493,49 @@ def test_probes(name, optimised):
         if names[probe] in ("ActionReward", "ActionObservation", "DelayedActionReward"):
             best = 0.0 if case.continuous else 1.0
             np.testing.assert_allclose(mean, best, atol=0.05, err_msg=names[probe])
+
+
+VALUES = ("dqn", "c51", "qr_dqn", "iqn", "rainbow", "bootstrapped_dqn", "r2d2", "pqn", "sac_discrete")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("dqn", "pqn") else pytest.param(name, marks=pytest.mark.slow) for name in (*VALUES, "ppo")],
+)
+def test_forbidden_actions_are_neither_taken_nor_hoped_for(name, optimised):
+    case, env = CASES[name], probes.ForbiddenAction()
+    agent = case.module.make(env, case.config)
+    seen = {"state": jnp.eye(2), "action_mask": jnp.array([[True, True], [True, False]])}
+
+    @optimised
+    def learn(key):
+        state, metrics = jaxrl.run(agent, agent.init(key, case.hp, probes.Params()), case.iterations)
+        played = jaxrl.evaluate(env, probes.Params(), agent.policy(state), jax.random.key(1), 16, max_steps=3)
+        return metrics.episodes, played.returns, case.values(agent, state, seen)
+
+    episodes, returns, values = learn(jax.random.key(7))
+    np.testing.assert_array_equal(episodes.return_sum, -np.asarray(episodes.count, np.float32))  # taken it pays 3
+    np.testing.assert_array_equal(returns, -1.0)
+    np.testing.assert_allclose(values[0], env.values(GAMMA)[0], atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ppo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("a2c", "trpo", "reinforce", "impala", "awr"))],
+)
+def test_several_actions_at_once_are_learnt_and_exported(name, optimised, tmp_path):
+    case, env = CASES[name], probes.ActionCombination()
+    agent = case.module.make(env, case.config)
+    init, step = optimised(agent.init), optimised(lambda state: jaxrl.run(agent, state, case.iterations))
+    state, _ = step(init(jax.random.key(7), case.hp, probes.Params()))
+    acting = agent.policy(state)
+    action = jax.jit(acting.act)(jax.random.key(0), jnp.eye(3), ())[0]
+    np.testing.assert_array_equal(action, env.best())
+    np.testing.assert_allclose(case.values(agent, state, jnp.eye(3)), 1.0, atol=0.1)
+    path = export_policy(tmp_path / "policy.npz", agent.policy, state, env.observation_space, env.action_space)
+    policy = portable.load(path)
+    for seen, best in zip(np.eye(3, dtype=np.float32), env.best(), strict=True):
+        np.testing.assert_array_equal(policy.act(seen)[0], best)
 
 
 NORMALISING = (a2c, ppo, trpo)  # observations and rewards, by statistics of their own

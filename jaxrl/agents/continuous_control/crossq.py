@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from envs import spaces
 from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
@@ -86,7 +85,7 @@ def build(config: Config, observation_space: Space, action_space: Space) -> Netw
         InputError: an action space other than a bounded vector Box.
     """
     actions = require_bounded_box("crossq", action_space).shape[0]
-    size = spaces.flat_size(observation_space)
+    (size,) = networks.input_shape(observation_space, "mlp")
     return Networks(
         lambda obs: networks.encode(observation_space, "mlp", obs),
         networks.batch_renormed(size, 2 * actions, config.hidden, config.activation, 0.01),
@@ -168,13 +167,13 @@ def update(
 
     now, then = jnp.concatenate([obs, batch.action], -1), jnp.concatenate([next_obs, next_action], -1)
     shares = jax.tree.map(
-        lambda x: x.reshape(config.policy_delay, -1, *x.shape[1:]),
+        lambda x: x.reshape(config.policy_delay, len(x) // config.policy_delay, *x.shape[1:]),
         (batch.reward, discount_t, next_log_prob, now, then, batch.weight),
     )
     carry = (learner.critics, learner.critics_statistics, learner.critics_opt)
     carry, (critic_values, q_means, td_errors) = jax.lax.scan(critic_step, carry, shares)
     critics, critics_statistics, critics_opt = carry
-    obs = obs.reshape(config.policy_delay, -1, *obs.shape[1:])[-1]
+    obs = obs.reshape(config.policy_delay, len(obs) // config.policy_delay, *obs.shape[1:])[-1]
 
     def actor_loss(params: Any) -> tuple[jax.Array, Any]:
         outputs, changed = nets.actor.train(params, learner.actor_statistics, obs)

@@ -127,7 +127,8 @@ def update(
         return (critics, targets, critics_opt), values
 
     shares = jax.tree.map(
-        lambda x: x.reshape(config.critic_steps, -1, *x.shape[1:]), (batch, next_action, next_log_prob)
+        lambda x: x.reshape(config.critic_steps, len(x) // config.critic_steps, *x.shape[1:]),
+        (batch, next_action, next_log_prob),
     )
     (critics, targets, critics_opt), (critic_values, (q_means, errors)) = jax.lax.scan(
         critic_step,

@@ -112,7 +112,8 @@ def update(
         return (critics, critics_opt), values
 
     shares = jax.tree.map(
-        lambda x: x.reshape(config.policy_delay, -1, *x.shape[1:]), (batch.obs, batch.action, target, batch.weight)
+        lambda x: x.reshape(config.policy_delay, len(x) // config.policy_delay, *x.shape[1:]),
+        (batch.obs, batch.action, target, batch.weight),
     )
     carry = (learner.critics, learner.critics_opt)
     (critics, critics_opt), (critic_values, (q_means, td_errors)) = jax.lax.scan(critic_step, carry, shares)

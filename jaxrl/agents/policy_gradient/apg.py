@@ -35,7 +35,7 @@ from envs.spaces import Space
 from envs.values import Checked, Fraction, NonNegative, Positive
 from jaxrl import exploration, losses, minibatches, networks, returns
 from jaxrl.actions import require_bounded_box, unit_box
-from jaxrl.loops import clock, keys, on_policy
+from jaxrl.loops import clock, entry, keys, on_policy
 from jaxrl.rollout import Rollout, rollout
 from jaxrl.types import Agent, Context, Diagnostics, Metrics, Policy, Transition
 
@@ -218,7 +218,7 @@ def update(
     discount, lam = returns.cuts(batch.terminated, batch.truncated, hp.gamma, hp.td_lambda)
     next_value = nets.critic.apply(learner.target_critic, batch.next_obs)
     target = returns.lambda_returns(batch.reward, discount, next_value, lam)
-    samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (batch.obs, target))
+    samples = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), (batch.obs, target))
 
     def critic_loss(critic: Any, obs: Any, target: jax.Array) -> jax.Array:
         return losses.squared(nets.critic.apply(critic, obs) - target).mean()
@@ -292,4 +292,4 @@ def make(env: Env, config: Config = Config()) -> Agent:
         )
         return following, Metrics(out.stats, scalars)
 
-    return Agent(init, step, policy, steps_per_iteration, 0, "apg", env, config)
+    return entry.agent(Agent(init, step, policy, steps_per_iteration, 0, "apg", env, config))

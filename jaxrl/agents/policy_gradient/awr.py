@@ -168,7 +168,7 @@ def update(
     discount, lam = returns.cuts(steps.terminated, steps.truncated, hp.gamma, hp.td_lambda)
     actor, critic = split(learner.params)
     filled = jnp.minimum(learner.gathered, num_rollouts)
-    flat_obs, flat_action = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), (steps.obs, steps.action))
+    flat_obs, flat_action = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 3), (steps.obs, steps.action))
     size = steps.reward[0].size
 
     def targets(critic: Any) -> tuple[jax.Array, jax.Array]:

@@ -38,7 +38,7 @@ from jaxrl import networks, policies
 from jaxrl import signals as signal
 from jaxrl.agents.policy_gradient import policy_and_value
 from jaxrl.agents.policy_gradient.policy_and_value import Learner
-from jaxrl.loops import keys
+from jaxrl.loops import entry, keys
 from jaxrl.rollout import rollout
 from jaxrl.types import Agent, Diagnostics, Metrics, Policy
 
@@ -47,7 +47,7 @@ from jaxrl.types import Agent, Diagnostics, Metrics, Policy
 class Config(policies.Config):
     """What is static: a new value means a new compilation."""
 
-    population: int = 64
+    population: int = 24
     """Policies in a generation, 2n: an even number."""
     episodes: int = 1
     """Episodes that each of them is judged by."""
@@ -182,7 +182,9 @@ def make(env: Env, config: Config = Config()) -> Agent:
     def population_policy(state: State, members: Any) -> Policy:
         def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
             del key
-            of_each = jax.tree.map(lambda x: x.reshape(config.population, -1, *x.shape[1:]), obs)
+            of_each = jax.tree.map(
+                lambda x: x.reshape(config.population, len(x) // config.population, *x.shape[1:]), obs
+            )
             action = jax.vmap(net.apply)(members, of_each)
             return action.reshape(num_envs, *action.shape[2:]), memory, ()
 
@@ -220,4 +222,4 @@ def make(env: Env, config: Config = Config()) -> Agent:
         moved, _, _ = signal.gathered(signals, state.hp, state.signals, steps, key_rollout)
         return state._replace(key=key, learner=learner, signals=moved), Metrics(stats, scalars)
 
-    return Agent(init, step, policy, num_envs * horizon, 0, "es", env, config)
+    return entry.agent(Agent(init, step, policy, num_envs * horizon, 0, "es", env, config))

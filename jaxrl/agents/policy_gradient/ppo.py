@@ -212,7 +212,7 @@ def update(
     old_policy = nets.policy(learner.params, batch.obs) if config.surrogate == "kl_penalty" else ()
     drawn = batch.extras
     samples = Samples(batch.obs, drawn.unit_action, drawn.log_prob, value, advantage, target, batch.weight, old_policy)
-    samples = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), samples)
+    samples = jax.tree.map(lambda x: jax.lax.collapse(jnp.asarray(x), 0, 2), samples)
 
     def gradient_step(carry: tuple[Learner, jax.Array], rows: jax.Array) -> tuple[Any, Any]:
         before, going = carry

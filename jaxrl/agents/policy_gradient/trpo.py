@@ -207,7 +207,7 @@ def update(
     (length, kl, gain), _ = jax.lax.scan(try_length, nothing, lengths)
     actor = unravel(theta + length * full_step)
 
-    samples = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), (batch.obs, target, batch.weight))
+    samples = jax.tree.map(lambda x: jax.lax.collapse(jnp.asarray(x), 0, 2), (batch.obs, target, batch.weight))
 
     def critic_loss(critic: Any, obs: Any, target: jax.Array, weight: Any) -> jax.Array:
         return losses.mean(losses.squared(nets.value({"critic": critic}, obs) - target), weight)

@@ -21,7 +21,7 @@ from envs.base import Env
 from envs.values import Fraction, NonNegative
 from jaxrl import exploration
 from jaxrl.agents.tabular import tables
-from jaxrl.loops import keys, on_policy
+from jaxrl.loops import entry, keys, on_policy
 from jaxrl.rollout import rollout
 from jaxrl.types import Agent, Context, Diagnostics, Metrics, Policy, Transition
 
@@ -162,4 +162,4 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return state, Metrics(episodes, jax.tree.map(jnp.mean, metrics.scalars))
 
     steps = config.num_envs * config.steps_per_iteration
-    return Agent(init, step, policy, steps, 0, "bandit", env, config, explore)
+    return entry.agent(Agent(init, step, policy, steps, 0, "bandit", env, config, explore))

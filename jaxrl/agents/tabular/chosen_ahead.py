@@ -15,7 +15,7 @@ from envs import episode
 from envs.base import Env
 from jaxrl import exploration
 from jaxrl.agents.tabular import tables
-from jaxrl.loops import clock, keys, on_policy
+from jaxrl.loops import clock, entry, keys, on_policy
 from jaxrl.rollout import rollout
 from jaxrl.types import Agent, Context, Diagnostics, Metrics, Policy, Transition
 
@@ -113,4 +113,4 @@ def make(
         episodes = jax.tree.map(lambda x: x.sum(axis=0, dtype=x.dtype), metrics.episodes)
         return state, Metrics(episodes, jax.tree.map(jnp.mean, metrics.scalars))
 
-    return Agent(init, step, policy, config.num_envs * config.steps_per_iteration, 0, name, env, config)
+    return entry.agent(Agent(init, step, policy, config.num_envs * config.steps_per_iteration, 0, name, env, config))

@@ -24,7 +24,7 @@ from envs.base import Env
 from envs.values import Count, Fraction, NonNegative
 from jaxrl import exploration, losses
 from jaxrl.agents.tabular import tables
-from jaxrl.loops import clock, keys, on_policy
+from jaxrl.loops import clock, entry, keys, on_policy
 from jaxrl.rollout import rollout
 from jaxrl.types import Agent, Context, Diagnostics, Metrics, Policy, Transition
 
@@ -213,4 +213,4 @@ def make(env: Env, config: Config = Config()) -> Agent:
         return state, Metrics(episodes, jax.tree.map(jnp.mean, metrics.scalars))
 
     steps = config.num_envs * config.steps_per_iteration
-    return Agent(init, step, policy, steps, 0, "dyna_q", env, config, explore)
+    return entry.agent(Agent(init, step, policy, steps, 0, "dyna_q", env, config, explore))

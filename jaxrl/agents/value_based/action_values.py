@@ -11,7 +11,7 @@ import optax
 from flax import struct
 
 from envs.values import Checked, Fraction, NonNegative
-from jaxrl import exploration, networks
+from jaxrl import exploration, masks, networks
 from jaxrl.loops import off_policy
 from jaxrl.networks import Network
 from jaxrl.types import Algorithm, Context, Diagnostics, Policy
@@ -101,11 +101,11 @@ def descend(
 
 
 def greedy(q_values: Callable[[Any], jax.Array]) -> Policy:
-    """The action of the greatest value; q_values: obs [B, ...] -> f32[B, A]."""
+    """The action of the greatest value among those that are allowed; q_values: obs [B, ...] -> f32[B, A]."""
 
     def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
         del key
-        return jnp.argmax(q_values(obs), -1), memory, ()
+        return jnp.argmax(masks.choosable(q_values(obs), obs), -1), memory, ()
 
     return Policy(act)
 
@@ -115,7 +115,7 @@ def epsilon_greedy(hp: exploration.EpsilonGreedy, context: Context, q_values: Ca
     epsilon = exploration.epsilon(hp, context.progress)
 
     def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-        return exploration.epsilon_greedy(key, q_values(obs), epsilon), memory, ()
+        return exploration.epsilon_greedy(key, q_values(obs), epsilon, allowed=masks.allowed(obs)), memory, ()
 
     return Policy(act)
 

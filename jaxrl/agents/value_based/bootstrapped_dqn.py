@@ -28,7 +28,7 @@ from flax import struct
 from envs.base import Env
 from envs.spaces import Space
 from envs.values import Fraction, NonNegative
-from jaxrl import losses, n_step, networks
+from jaxrl import exploration, losses, masks, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
 from jaxrl.distributions import at_index
@@ -112,7 +112,7 @@ def update(
         (learner, diagnostics with the size of each transition's TD error, the mean of m_k |…|, as priority).
     """
     del config, context, key
-    q_t = q_values(net, hp, learner.target_params, learner.prior, batch.next_obs)
+    q_t = masks.choosable(q_values(net, hp, learner.target_params, learner.prior, batch.next_obs), batch.next_obs)
     prior_tm1 = hp.prior_scale * net.apply(learner.prior, batch.obs)
     # One row per member, against which actions, rewards and discounts broadcast.
     action = jnp.broadcast_to(batch.action, q_t.shape[:-1])
@@ -155,7 +155,7 @@ def explore(config: Config, net: Network, hp: Hyperparams, context: Context, lea
         drawn = jax.random.randint(key, member.shape, 0, config.num_members)
         member = jnp.where(member < 0, drawn, member)
         q = q_values(net, hp, learner.params, learner.prior, obs)[member, jnp.arange(len(member))]
-        return jnp.argmax(q, -1), member
+        return jnp.argmax(masks.choosable(q, obs), -1), member
 
     return with_masks(config, hp, act)
 
@@ -165,8 +165,7 @@ def random(config: Config, num_actions: int, hp: Hyperparams, context: Context, 
     del context, learner
 
     def act(key: jax.Array, obs: Any, member: jax.Array) -> tuple[Any, Any]:
-        del obs
-        return jax.random.randint(key, member.shape, 0, num_actions), member
+        return exploration.uniform(key, member.shape, num_actions, masks.allowed(obs)), member
 
     return with_masks(config, hp, act)
 

@@ -25,7 +25,7 @@ from flax import struct
 from envs.base import Env
 from envs.spaces import Space
 from envs.values import Bounds
-from jaxrl import exploration, losses, n_step, networks
+from jaxrl import exploration, losses, masks, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
 from jaxrl.agents.value_based.action_values import Learner
@@ -85,7 +85,7 @@ def update(
     """
     del config, context, key
     logits_t = net.apply(learner.target_params, batch.next_obs)
-    a_t = jnp.argmax(q_values(hp, logits_t), axis=-1)
+    a_t = jnp.argmax(masks.choosable(q_values(hp, logits_t), batch.next_obs), axis=-1)
     discount_t = n_step.discount(batch, hp.gamma)
     target = losses.categorical_target(batch.reward, discount_t, logits_t, a_t, hp.v_min, hp.v_max)
 

@@ -32,7 +32,7 @@ from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
 from envs.values import Positive
-from jaxrl import exploration, losses, n_step, networks
+from jaxrl import exploration, losses, masks, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
 from jaxrl.agents.value_based.action_values import Learner
@@ -108,18 +108,19 @@ def update(
     def values(params: Any, obs: Any, key: jax.Array) -> jax.Array:
         return net.apply(params, obs, key) if config.exploration == "noisy" else net.apply(params, obs)
 
-    q_t = values(learner.target_params, batch.next_obs, key_target)
+    q_t = masks.choosable(values(learner.target_params, batch.next_obs, key_target), batch.next_obs)
 
     def loss(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
         q_tm1 = values(params, batch.obs, key_online)
         step = (q_tm1, batch.action, batch.reward, discount_t, q_t)
         if config.munchausen:
-            target_q_tm1 = values(learner.target_params, batch.obs, key_target)
+            target_q_tm1 = masks.choosable(values(learner.target_params, batch.obs, key_target), batch.obs)
             td = losses.munchausen_q_learning(
                 *step, target_q_tm1, hp.munchausen_alpha, hp.munchausen_tau, hp.munchausen_clip
             )
         elif config.double:
-            td = losses.double_q_learning(*step, values(params, batch.next_obs, key_selector))
+            selector = masks.choosable(values(params, batch.next_obs, key_selector), batch.next_obs)
+            td = losses.double_q_learning(*step, selector)
         else:
             td = losses.q_learning(*step)
         each = losses.huber(td) if config.huber else losses.squared(td)
@@ -137,8 +138,9 @@ def explore(config: Config, net: Network, hp: Hyperparams, context: Context, lea
 
     def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
         if config.exploration == "noisy":
-            return jnp.argmax(net.apply(params, obs, key), -1), memory, ()
-        return exploration.softmax(key, net.apply(params, obs), hp.temperature), memory, ()
+            return jnp.argmax(masks.choosable(net.apply(params, obs, key), obs), -1), memory, ()
+        q = masks.choosable(net.apply(params, obs), obs)
+        return exploration.softmax(key, q, hp.temperature), memory, ()
 
     return Policy(act)
 

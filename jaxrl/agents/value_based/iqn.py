@@ -26,7 +26,7 @@ from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
 from envs.values import Positive
-from jaxrl import exploration, losses, n_step, networks
+from jaxrl import exploration, losses, masks, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
 from jaxrl.agents.value_based.action_values import Learner
@@ -98,7 +98,7 @@ def update(
     tau_tm1, later = tau[..., : sizes[0]], tau[..., sizes[0] :]
     both = net.apply(learner.target_params, batch.next_obs, later)
     quantiles_t, selector = both[..., : sizes[1]], both[..., sizes[1] :]
-    a_t = jnp.argmax(selector.mean(-1), axis=-1)
+    a_t = jnp.argmax(masks.choosable(selector.mean(-1), batch.next_obs), axis=-1)
     discount_t = n_step.discount(batch, hp.gamma)
 
     def loss(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
@@ -118,7 +118,8 @@ def explore(config: Config, net: Network, hp: Hyperparams, context: Context, lea
         key_tau, key_epsilon = jax.random.split(key)
         tau = jax.random.uniform(key_tau, (len(jax.tree.leaves(obs)[0]), config.num_policy_quantiles))
         q = net.apply(learner.params, obs, tau).mean(-1)
-        return exploration.epsilon_greedy(key_epsilon, q, exploration.epsilon(hp, context.progress)), memory, ()
+        epsilon = exploration.epsilon(hp, context.progress)
+        return exploration.epsilon_greedy(key_epsilon, q, epsilon, allowed=masks.allowed(obs)), memory, ()
 
     return Policy(act)
 

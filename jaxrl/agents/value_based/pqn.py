@@ -24,7 +24,7 @@ from flax import struct
 from envs.base import Env
 from envs.spaces import Space
 from envs.values import Fraction, NonNegative, Positive
-from jaxrl import exploration, losses, minibatches, networks, returns
+from jaxrl import exploration, losses, masks, minibatches, networks, returns
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
 from jaxrl.distributions import at_index
@@ -106,9 +106,9 @@ def update(
     if config.anneal_learning_rate:
         hp = replace(hp, learning_rate=exploration.anneal(hp.learning_rate, 0.0, context.progress))
     discount_t, lambda_t = returns.cuts(batch.terminated, batch.truncated, hp.gamma, hp.q_lambda)
-    v_t = net.apply(learner.params, batch.next_obs).max(-1)
+    v_t = masks.choosable(net.apply(learner.params, batch.next_obs), batch.next_obs).max(-1)
     target = returns.lambda_returns(batch.reward, discount_t, v_t, lambda_t)
-    samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (batch.obs, batch.action, target, batch.weight))
+    samples = jax.tree.map(lambda x: jax.lax.collapse(x, 0, 2), (batch.obs, batch.action, target, batch.weight))
 
     def loss(params: Any, obs: Any, action: jax.Array, target: jax.Array, weight: Any) -> tuple[jax.Array, jax.Array]:
         q = net.apply(params, obs)

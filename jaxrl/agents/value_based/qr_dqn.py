@@ -23,7 +23,7 @@ from flax import struct
 from envs.base import Env
 from envs.spaces import Space
 from envs.values import Positive
-from jaxrl import exploration, losses, n_step, networks
+from jaxrl import exploration, losses, masks, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
 from jaxrl.agents.value_based.action_values import Learner
@@ -76,7 +76,7 @@ def update(
     """
     del config, context, key
     quantiles_t = net.apply(learner.target_params, batch.next_obs)
-    a_t = jnp.argmax(quantiles_t.mean(-1), axis=-1)
+    a_t = jnp.argmax(masks.choosable(quantiles_t.mean(-1), batch.next_obs), axis=-1)
     discount_t = n_step.discount(batch, hp.gamma)
 
     def loss(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:

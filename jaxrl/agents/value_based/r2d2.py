@@ -36,7 +36,7 @@ from envs.base import Env
 from envs.errors import InputError
 from envs.spaces import Space
 from envs.values import Count, Fraction, Positive
-from jaxrl import exploration, losses, n_step, networks
+from jaxrl import exploration, losses, masks, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
 from jaxrl.agents.value_based.action_values import Learner
@@ -145,7 +145,7 @@ def update(
 
     def loss(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
         q_tm1, selector = unroll(params)
-        a_t = jnp.argmax(selector if config.double else q_t, -1)
+        a_t = jnp.argmax(masks.choosable(selector if config.double else q_t, late.next_obs), -1)
         v_t = at_index(q_t, a_t)
         if config.value_rescaling:
             v_t = losses.signed_parabolic(v_t)
@@ -168,7 +168,7 @@ def explore(net: Recurrent, learner: Learner, epsilon: jax.Array | float) -> Pol
 
     def act(key: jax.Array, obs: Any, memory: jax.Array) -> tuple[Any, Any, Any]:
         (q,), following = net.step(learner.params, obs, memory)
-        return exploration.epsilon_greedy(key, q, epsilon), following, memory
+        return exploration.epsilon_greedy(key, q, epsilon, allowed=masks.allowed(obs)), following, memory
 
     return Policy(act, net.memory)
 
@@ -180,7 +180,7 @@ def greedy(net: Recurrent, hp: Hyperparams, context: Context, learner: Learner) 
     def act(key: jax.Array, obs: Any, memory: jax.Array) -> tuple[Any, Any, Any]:
         del key
         (q,), memory = net.step(learner.params, obs, memory)
-        return jnp.argmax(q, -1), memory, ()
+        return jnp.argmax(masks.choosable(q, obs), -1), memory, ()
 
     return Policy(act, net.memory)
 

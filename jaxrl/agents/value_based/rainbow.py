@@ -28,7 +28,7 @@ from flax import struct
 from envs.base import Env
 from envs.spaces import Space
 from envs.values import Bounds, NonNegative
-from jaxrl import exploration, losses, n_step, networks
+from jaxrl import exploration, losses, masks, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
 from jaxrl.agents.value_based.action_values import Learner
@@ -112,7 +112,7 @@ def update(
 
     out_t = outputs(learner.target_params, batch.next_obs, key_target)
     selector = outputs(learner.params, batch.next_obs, key_selector) if config.double else out_t
-    a_t = jnp.argmax(q_values(config, hp, selector), axis=-1)
+    a_t = jnp.argmax(masks.choosable(q_values(config, hp, selector), batch.next_obs), axis=-1)
     discount_t = n_step.discount(batch, hp.gamma)
 
     def loss(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
@@ -137,7 +137,8 @@ def explore(config: Config, net: Network, hp: Hyperparams, context: Context, lea
         return action_values.epsilon_greedy(hp, context, lambda obs: values(net.apply(learner.params, obs)))
 
     def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-        return jnp.argmax(q_values(config, hp, net.apply(learner.params, obs, key)), -1), memory, ()
+        q = q_values(config, hp, net.apply(learner.params, obs, key))
+        return jnp.argmax(masks.choosable(q, obs), -1), memory, ()
 
     return Policy(act)
 

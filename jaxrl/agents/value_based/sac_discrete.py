@@ -25,7 +25,7 @@ from flax import struct
 from envs.base import Env
 from envs.spaces import Space
 from envs.values import Fraction, NonNegative, Positive
-from jaxrl import losses, n_step, networks
+from jaxrl import losses, masks, n_step, networks
 from jaxrl.actions import require_discrete
 from jaxrl.agents.value_based import action_values
 from jaxrl.distributions import Categorical, at_index
@@ -56,7 +56,7 @@ class Hyperparams(off_policy.Hyperparams):
     temperature: Positive = 1.0
     """α at the start."""
     target_entropy: float = 0.5
-    """The entropy that α steers to, as a part of log A, the entropy of the uniform policy."""
+    """The entropy that α steers to, as a part of that of the uniform policy, log A for A actions that are allowed."""
 
 
 class Optimizers(NamedTuple):
@@ -141,7 +141,7 @@ def update(
     del config, context, key
     opt, alpha = optimizers(hp), jnp.exp(learner.log_alpha)
 
-    next_policy = Categorical(nets.actor.apply(learner.actor, batch.next_obs)[0])
+    next_policy = policy(nets, learner.actor, batch.next_obs)
     q_t = nets.critics.apply(learner.target_critics, batch.next_obs).min(0)
     v_t = losses.soft_value(next_policy, q_t, alpha)
     target = batch.reward + n_step.discount(batch, hp.gamma) * v_t
@@ -157,14 +157,16 @@ def update(
     q = nets.critics.apply(critics, batch.obs).min(0)
 
     def actor_loss(params: Any) -> tuple[jax.Array, jax.Array]:
-        policy = Categorical(nets.actor.apply(params, batch.obs)[0])
-        return -losses.soft_value(policy, q, alpha).mean(), policy.entropy().mean()
+        pi = policy(nets, params, batch.obs)
+        return -losses.soft_value(pi, q, alpha).mean(), pi.entropy().mean()
 
     (actor_value, entropy), grads = jax.value_and_grad(actor_loss, has_aux=True)(learner.actor)
     step, actor_opt = opt.actor.update(grads, learner.opt_states.actor)
     actor = optax.apply_updates(learner.actor, step)
 
-    target_entropy = hp.target_entropy * math.log(q.shape[-1])
+    allowed = masks.allowed(batch.obs)
+    uniform = math.log(q.shape[-1]) if allowed is None else jnp.log(allowed.sum(-1)).mean()
+    target_entropy = hp.target_entropy * uniform
     grad = jax.grad(losses.temperature)(learner.log_alpha, entropy, target_entropy)
     step, alpha_opt = opt.alpha.update(grad, learner.opt_states.alpha)
     log_alpha: Any = optax.apply_updates(learner.log_alpha, step)
@@ -181,12 +183,17 @@ def update(
     return following, Diagnostics(scalars, size)
 
 
+def policy(nets: Networks, actor: Any, obs: Any) -> Categorical:
+    """π over the actions that are allowed."""
+    return Categorical(masks.choosable(nets.actor.apply(actor, obs)[0], obs))
+
+
 def explore(nets: Networks, hp: Hyperparams, context: Context, learner: Learner) -> Policy:
     """Draws from π."""
     del hp, context
 
     def act(key: jax.Array, obs: Any, memory: Any) -> tuple[Any, Any, Any]:
-        return Categorical(nets.actor.apply(learner.actor, obs)[0]).sample(key), memory, ()
+        return policy(nets, learner.actor, obs).sample(key), memory, ()
 
     return Policy(act)
 
