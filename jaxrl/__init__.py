@@ -1,6 +1,9 @@
 """Functional reinforcement learning in pure JAX: a run is one compiled function, a thousand runs are one vmap."""
 
+import importlib
+import importlib.util
 import sys
+from types import ModuleType
 
 try:
     import envs.values  # noqa: F401
@@ -16,8 +19,8 @@ except ImportError as _error:
 
 from jaxrl import agents
 from jaxrl.cache import use_cache
-from jaxrl.driver import fit
 from jaxrl.evaluate import evaluate
+from jaxrl.library import fit, load
 from jaxrl.placement import map_runs, use_all_cores
 from jaxrl.rollout import rollout
 from jaxrl.sweep import sweep
@@ -34,6 +37,7 @@ __all__ = [
     "agents",
     "evaluate",
     "fit",
+    "load",
     "make_train",
     "map_runs",
     "rollout",
@@ -42,3 +46,10 @@ __all__ = [
     "use_all_cores",
     "use_cache",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Imports a part of the package (`jaxrl.plotting`, `jaxrl.losses` …) when it is first asked for."""
+    if name.startswith("_") or importlib.util.find_spec(f"{__name__}.{name}") is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")

@@ -142,10 +142,10 @@ def require(name: str, num_runs: int, state: Any, limit: int, programs: int = 0)
     parts = {part: size(leaves) for part, leaves in _parts(state).items()}
     largest = max(parts, key=lambda part: parts[part])
     fit = int(limit / (total / num_runs))
-    runs = "1 run" if num_runs == 1 else f"{num_runs:,} runs"
+    runs = f"1 run of {name} needs" if num_runs == 1 else f"{num_runs:,} runs of {name} need"
     raise InputError(
-        f"{runs} of {name} need {_readable(total)}, and {_readable(limit)} may be used. The state of one takes "
-        f"{_readable(size(state) / num_runs)}, of it {largest} {_readable(parts[largest] / num_runs)}. "
+        f"{runs} {readable(total)}, and {readable(limit)} may be used. The state of one takes "
+        f"{readable(size(state) / num_runs)}, of it {largest} {readable(parts[largest] / num_runs)}. "
         + (f"About {fit:,} would fit; a sweep does many in chunks that fit." if fit else "Not even one would fit.")
     )
 
@@ -154,7 +154,8 @@ def _parts(state: Any) -> dict[str, Any]:
     return state._asdict() if hasattr(state, "_asdict") else {"all": state}
 
 
-def _readable(number: float) -> str:
+def readable(number: float) -> str:
+    """Bytes as a person reads them: "27.3 MiB"."""
     for unit in ("bytes", "KiB", "MiB"):
         if number < 1024:
             return f"{number:,.3g} {unit}"

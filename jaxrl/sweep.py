@@ -9,13 +9,14 @@ With a directory every finished chunk is kept, and a sweep that was interrupted 
 there yet. Several processes, on one machine or many, may share a sweep through such a directory: see `share`.
 """
 
+import contextlib
 import dataclasses
+import io
 import itertools
 import json
 import math
 import os
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -27,7 +28,9 @@ import numpy as np
 from envs.base import Env
 from envs.errors import InputError, unknown
 from envs.values import as_array, convert, kinds, known, of_array
-from jaxrl import agents, checkpoint, placement, results
+from jaxrl import agents, checkpoint, evaluations, files, memory, placement, policy_state, results
+from jaxrl import seeds as seeding
+from jaxrl.memory import free_memory
 from jaxrl.train import fields_of, make_train, schedule, with_fields, with_total_steps
 from jaxrl.types import Agent
 
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 PLAN_FILE = "plan.json"  # what the chunks in a directory belong to
 CHUNKS = "chunks"  # directory of finished chunks
+_PLACE = "chunk"  # entry of a chunk's file: where it belongs
 
 
 class Range(NamedTuple):
@@ -241,8 +245,8 @@ def _hashable(value: Any) -> Any:
 
 def sweep(
     agent: Any,
-    env: Env,
-    env_params: Any,
+    env: Env | str,
+    env_params: Any = None,
     *,
     env_steps: int,
     seeds: int | Sequence[int] = 8,
@@ -257,14 +261,15 @@ def sweep(
     memory_limit: int | None = None,
     report: Callable[[str], None] | None = None,
     shared: Any = (),
-    prepare: Callable[[Agent], Agent] = lambda agent: agent,
+    evaluate: Sequence[str] = (),
+    keep_policies: bool = False,
 ) -> "xarray.Dataset | None":
     """Trains every combination of a grid, or every one of a list of trials, with every seed.
 
     Args:
         agent: name or module of an algorithm, or what stands for one (`jaxrl.agents`).
-        env: the environment.
-        env_params: its parameters.
+        env: the environment, or its name.
+        env_params: its parameters; with a name its defaults unless given.
         env_steps: environment steps of each run at most.
         seeds: how many (0, 1, …), or which.
         grid: axis -> values, see `combinations`; with neither grid nor trials the base settings are trained alone.
@@ -273,13 +278,16 @@ def sweep(
         hp: base hyper-parameters; the agent's defaults by default.
         num_evals: evaluations per run.
         eval_episodes: whole episodes per evaluation, from the same starts in every run.
-        directory: where finished chunks are kept; those of the same sweep that are there already are not done again.
+        directory: where configuration, finished chunks, results and a picture are written, as `jaxrl sweep` does it;
+            chunks of the same sweep that are there already are not done again.
         share: (index, count): of `count` processes that share a directory this one does every count-th chunk, from
             the index-th on. By default the process's place among those of `jax.distributed`.
         memory_limit: bytes that a chunk may take; by default most of what is free.
         report: called with a line of text before the start and after each chunk.
         shared: what all runs have in common, such as a dataset; one copy on each device.
-        prepare: what is done to the agent of each program, e.g. to add evaluations (`jaxrl.evaluations`).
+        evaluate: what is evaluated beside the greedy policy; see `jaxrl.evaluations`.
+        keep_policies: keep what the policies read of the final states with the chunks; `jaxrl.load(directory)` has
+            them, and so have `jaxrl evaluate` and `jaxrl render` with --trial.
 
     Returns:
         Evaluation and training curves: with a dimension for every axis of the grid, or with the dimension "trial" and
@@ -293,11 +301,18 @@ def sweep(
             another sweep; before anything is trained.
     """
     module = agents.get(agent) if isinstance(agent, str) else agent
+    if isinstance(env, str):
+        from jaxrl.library import make_env
+
+        env, defaults = make_env(env)
+        env_params = defaults if env_params is None else env_params
+    if keep_policies and directory is None:
+        raise InputError("policies are kept in a directory: give one.")
     if grid is not None and trials is not None:
         raise InputError("a sweep takes a grid or trials, not both.")
     config = module.Config() if config is None else config
     hp = module.Hyperparams() if hp is None else hp
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    seeds = list(seeding.numbers(seeds))
     hp = with_total_steps(hp, env_steps)
     report = report or (lambda line: None)
     known_axes = axes_of(config, hp, env, env_params)
@@ -308,37 +323,72 @@ def sweep(
     if not wanted or not seeds:
         raise InputError(f"a sweep of {len(wanted)} trials and {len(seeds)} seeds has nothing to do.")
     programs = plan(module, env, env_params, config, hp, wanted, env_steps, num_evals)
-    programs = [program._replace(agent=prepare(program.agent)) for program in programs]
+    programs = [
+        program._replace(agent=evaluations.add(program.agent, evaluate, program.env_params)) for program in programs
+    ]
     index, count = share or (jax.process_index(), jax.process_count())
     if not 0 <= index < count or (count > 1 and directory is None):
         raise InputError(f"share={index, count} must be an index below a count, and needs a directory above 1.")
     limit = memory_limit or free_memory()
-    jobs = [_Job(program, seeds, hp, env_steps, num_evals, eval_episodes, shared) for program in programs]
-    chunks = [job.chunk(limit) for job in jobs]
-    store = _Store(directory)
-    settings = [
-        getattr(module, "__name__", type(module).__qualname__),
-        repr(env),
-        env_params,
-        config,
-        hp,
-        seeds,
-        wanted,
-        env_steps,
-        num_evals,
-        eval_episodes,
+    jobs = [
+        _Job(program, seeds, hp, env_steps, num_evals, eval_episodes, shared, keep_policies) for program in programs
     ]
+    chunks = [job.chunk(limit) for job in jobs]
+    name = getattr(module, "__name__", type(module).__qualname__)
+    settings = [name, repr(env), env_params, config, hp, seeds, wanted, env_steps, num_evals, eval_episodes]
     settings.append([evaluated.name for evaluated in programs[0].agent.evaluations])
     if jax.tree.leaves(shared):
         settings.append(checkpoint.fingerprint(shared))
-    chunks = store.open([json.dumps(results.plain(setting)) for setting in settings], chunks)
-    total = sum(len(program.trials) for program in programs) * len(seeds)
-    report(
-        f"{len(programs)} program(s) to compile, {total} runs ({len(wanted)} × {len(seeds)} seeds), "
-        f"at most {max(chunks)} at a time; state of a run {jobs[0].state_bytes() / 2**20:,.1f} MiB, "
-        f"{limit / 2**20:,.0f} MiB may be used."
-    )
+    if keep_policies:
+        settings.append("policies")
+    settings = [json.dumps(results.plain(setting)) for setting in settings]
+    axes = None if trials is not None else dict(grid or {})
+    with contextlib.ExitStack() as stack:
+        if directory is not None:
+            from jaxrl.library import sweep_directory
 
+            known = {"config": config, "hp": hp, "grid": axes, "trials": None if trials is None else wanted}
+            known |= {"seeds": seeds, "steps": env_steps, "evals": num_evals, "eval_episodes": eval_episodes}
+            known |= {"evaluations": list(evaluate), "keep_policies": keep_policies}
+            stack.enter_context(sweep_directory(directory, module, env, env_params, known, count > 1))
+        store = Store(directory)
+        chunks = store.open(settings, chunks)
+        report(
+            f"{len(programs)} program(s) to compile, {len(wanted) * len(seeds)} runs ({len(wanted)} × {len(seeds)} "
+            f"seeds), at most {max(chunks)} at a time; state of a run "
+            f"{memory.readable(memory.size(jobs[0].state()))}, {memory.readable(limit)} may be used."
+        )
+        parts = _train(jobs, chunks, store, (index, count), limit, report)
+        if parts is None:
+            return None
+        taken = [np.asarray([0, *schedule(program.agent, env_steps, num_evals).env_steps]) for program in programs]
+        dataset = _labelled(programs, parts, wanted, axes, seeds, taken)
+        if directory is not None:
+            from jaxrl import plotting
+
+            path = Path(directory)
+            results.save(dataset, path / results.RESULTS_FILE)
+            title = str(results.read_config(path)["env"])
+            plotting.learning_curve(
+                {programs[0].agent.name: dataset}, path / results.CURVE_FILE, title=title, overwrite=True
+            )
+    return dataset
+
+
+def _train(
+    jobs: "list[_Job]",
+    chunks: list[int],
+    store: "Store",
+    share: tuple[int, int],
+    limit: int,
+    report: Callable[[str], None],
+) -> list[dict[str, np.ndarray]] | None:
+    """Does the chunks of a share that are not there yet.
+
+    Returns:
+        The curves of each program by name, [runs, ...]; None where chunks of other processes are missing.
+    """
+    index, count = share
     place, mine = 0, 0
     for number, (job, size) in enumerate(zip(jobs, chunks, strict=True)):
         for start in range(0, job.num_runs, size):
@@ -346,7 +396,7 @@ def sweep(
             if store.has(number, start) or (place - 1) % count != index:
                 continue
             started = time.perf_counter()
-            said = job.compile(size)
+            said = job.compile(size, limit)
             if said:
                 report(said)
             store.put(number, start, job.run(start, size))
@@ -364,22 +414,9 @@ def sweep(
         if len(pieces) < len(starts):
             report(f"share {index + 1} of {count} is done ({mine} chunks); the others are not yet.")
             return None
-        parts.append({name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]})
-    taken = [schedule(program.agent, env_steps, num_evals).env_steps for program in programs]
-    return _labelled(programs, parts, wanted, None if trials is not None else dict(grid or {}), seeds, taken)
-
-
-def free_memory() -> int:
-    """Returns the bytes that may be used: nine tenths of what the local devices, or a CPU's machine, have free."""
-    stats = [device.memory_stats() for device in jax.local_devices()]
-    known = [s["bytes_limit"] - s.get("bytes_in_use", 0) for s in stats if s and "bytes_limit" in s]
-    if known:
-        return int(0.9 * sum(known))
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return int(0.9 * 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")))
-    except (OSError, StopIteration):
-        return int(0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        curves = [name for name in pieces[0] if not name.startswith("policy.")]
+        parts.append({name: np.concatenate([piece[name] for piece in pieces]) for name in curves})
+    return parts
 
 
 class _Job:
@@ -394,42 +431,67 @@ class _Job:
         num_evals: int,
         eval_episodes: int,
         shared: Any = (),
+        keep_policies: bool = False,
     ) -> None:
         self.program = program
         self.shared = shared
-        self.arguments = _lanes(program.traced, seeds, hp, program.env_params)
+        self.arguments = lanes(program.traced, seeds, hp, program.env_params)
         self.num_runs = len(program.traced) * len(seeds)
-        iterations = schedule(program.agent, env_steps, num_evals).iterations
-        self.train = _without_state(make_train(program.agent, env_steps, num_evals, eval_episodes), iterations)
+        iterations = np.asarray([0, *schedule(program.agent, env_steps, num_evals).iterations])
+        train = make_train(program.agent, env_steps, num_evals, eval_episodes, at_start=True)
+        kept = ()
+        if keep_policies:
+            one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.state())
+            kept = policy_state.read(program.agent, one, shared)
+        self.train = _without_state(train, iterations, kept)
         self.compiled: Any = None
+        self.part = 0  # runs that the compiled program does at a time
 
-    def state_bytes(self) -> int:
-        """The size of one run's state."""
-        one = jax.tree.map(lambda x: x[0], self.arguments)
-        state = jax.eval_shape(self.program.agent.init, *one, self.shared)
-        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state) if hasattr(x.dtype, "itemsize"))
+    def state(self) -> Any:
+        """Shapes of one run's state, with a leading axis of one run."""
+        one = jax.tree.map(lambda x: x[:1], self.arguments)
+        return jax.eval_shape(jax.vmap(lambda *args: self.program.agent.init(*args, self.shared)), *one)
 
     def chunk(self, limit: int) -> int:
-        """How many runs to do at a time: what the backend likes, and no more than fit."""
-        fit = max(1, int(limit / (1.5 * self.state_bytes())))  # half as much again for what is temporary
+        """How many runs to do at a time: what the backend likes, and no more than fit.
+
+        Raises:
+            InputError: not even one fits.
+        """
+        state = self.state()
+        memory.require(self.program.agent.name, 1, state, limit)
+        fit = max(1, int(limit / (1.5 * memory.size(state))))  # half as much again for what is temporary
         shards = min(self.num_runs, jax.local_device_count())
         most = placement.CPU_LANES * shards if jax.default_backend() == "cpu" else self.num_runs
-        return min(self.num_runs, max(shards, min(most, fit) // shards * shards))
+        size = min(self.num_runs, most, fit)
+        return size // shards * shards if size > shards else size
 
-    def compile(self, size: int) -> str:
-        """Compiles the program once; returns what to say about it, or an empty text."""
+    def compile(self, size: int, limit: int) -> str:
+        """Compiles the program once, for as many runs of a chunk as fit; returns what to say, or an empty text.
+
+        Raises:
+            InputError: not even one run fits.
+        """
         if self.compiled is not None:
             return ""
         started = time.perf_counter()
-        shapes = placement.spread(self._slice(0, size))
-        self.shared = placement.replicate(self.shared, size)
-        mapped = placement.map_runs(self.train, lanes=size)
-        program = jax.jit(lambda arguments, shared: mapped(*arguments, shared=shared))
-        self.compiled = program.lower(shapes, self.shared).compile(placement.compiler_options(size))
-        memory = self.compiled.memory_analysis()
-        needed = memory.temp_size_in_bytes + memory.output_size_in_bytes + memory.argument_size_in_bytes
-        needed *= placement.layout(size, lanes=size).shards  # the analysis is of one device
-        return f"compiled in {time.perf_counter() - started:.1f} s; a chunk takes {needed / 2**20:,.1f} MiB"
+        self.part = size
+        while True:
+            shapes = placement.spread(self._slice(0, self.part))
+            shared = placement.replicate(self.shared, self.part)
+            mapped = placement.map_runs(self.train, lanes=self.part)
+            program = jax.jit(lambda arguments, shared, mapped=mapped: mapped(*arguments, shared=shared))
+            self.compiled = program.lower(shapes, shared).compile(placement.compiler_options(self.part))
+            shards = placement.layout(self.part, lanes=self.part).shards
+            needed = memory.needed([self.compiled], shards, shared)
+            if needed <= limit:
+                break
+            if self.part == 1:
+                memory.require(self.program.agent.name, 1, self.state(), limit, needed)
+            self.part = max(1, min(self.part - 1, int(self.part * limit / needed)))
+        self.shared = shared
+        parts = "" if self.part == size else f", {self.part} runs at a time of {size}"
+        return f"compiled in {time.perf_counter() - started:.1f} s; that takes {memory.readable(needed)}{parts}"
 
     def _slice(self, start: int, size: int) -> Any:
         """The arguments of `size` runs; a chunk that is not full is filled up with copies of the last run."""
@@ -438,28 +500,32 @@ class _Job:
 
     def run(self, start: int, size: int) -> dict[str, np.ndarray]:
         """Trains the runs of a chunk; returns their curves by name, [runs, ...]."""
-        metrics, evaluation, others = self.compiled(placement.spread(self._slice(start, size)), self.shared)
+        pieces = [self._run(first) for first in range(start, min(start + size, self.num_runs), self.part)]
+        wanted = min(size, self.num_runs - start)
+        return {name: np.concatenate([piece[name] for piece in pieces])[:wanted] for name in pieces[0]}
+
+    def _run(self, start: int) -> dict[str, np.ndarray]:
+        metrics, evaluation, others, kept = self.compiled(placement.spread(self._slice(start, self.part)), self.shared)
         curves = {f"evaluation.{name}": x for name, x in evaluation._asdict().items()}
         for other, values in others.items():
             curves |= {f"others.{other}.{name}": x for name, x in values._asdict().items()}
         curves |= {f"episodes.{name}": x for name, x in metrics.episodes._asdict().items()}
-        curves |= {f"scalars.{name}": x for name, x in metrics.scalars.items()}
-        present = {
-            name: x for name, x in curves.items() if not isinstance(x, tuple)
-        }  # (): an environment without costs
-        return {name: np.asarray(x)[: self.num_runs - start] for name, x in present.items()}
+        curves |= {f"scalars.{name}": x for name, x in metrics.scalars.items()} | kept
+        # (): an environment without costs
+        return {name: np.asarray(x) for name, x in curves.items() if not isinstance(x, tuple)}
 
     def forget(self) -> None:
         """Frees the compiled program."""
         self.compiled = None
 
 
-class _Store:
+class Store:
     """Finished chunks: in memory, or as files in a directory."""
 
     def __init__(self, directory: Path | str | None) -> None:
         self.directory = None if directory is None else Path(directory)
         self.kept: dict[tuple[int, int], dict[str, np.ndarray]] = {}
+        self.name: str | None = None  # of the sweep, in its chunks
 
     def open(self, settings: list[str], chunks: list[int]) -> list[int]:
         """Writes what the chunks belong to, or checks it; returns the sizes of chunks to use."""
@@ -468,41 +534,50 @@ class _Store:
         path = self.directory / PLAN_FILE
         (self.directory / CHUNKS).mkdir(parents=True, exist_ok=True)
         # Whichever of several processes comes first decides; a link appears with its whole content.
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({"settings": settings, "chunks": chunks}, indent=1) + "\n", encoding="utf-8")
+        temporary = self.directory / f".{PLAN_FILE}.{os.getpid()}.tmp"
+        files.write(temporary, files.sealed({"settings": settings, "chunks": chunks}))
         try:
             os.link(temporary, path)
+            files.sync(path.parent)
             return chunks
         except FileExistsError:
             pass
+        except OSError as error:
+            raise files.WriteError(f"cannot write {path}: {files.reason(error)}.") from error
         finally:
             temporary.unlink()
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-            found, sizes = list(known["settings"]), [int(size) for size in known["chunks"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is damaged: {error}.") from error
+        known = read_plan(self.directory)
+        found, sizes = known["settings"], known["chunks"]
         different = [f"{mine} for {theirs}" for mine, theirs in zip(settings, found, strict=False) if mine != theirs]
         if different or len(found) != len(settings):
             raise InputError(f"{self.directory} holds another sweep: here {'; '.join(different)[:600]} there.")
         return sizes
+
+    def policies(self, program: int) -> dict[str, np.ndarray]:
+        """What is kept of the final states of a program's runs, [runs, ...] by name; {} where nothing is."""
+        if self.directory is None:
+            return {}
+        starts = sorted(int(path.stem.split("-")[1]) for path in (self.directory / CHUNKS).glob(f"{program:04d}-*.npz"))
+        pieces = [piece for start in starts if (piece := self.get(program, start)) is not None]
+        names = [name for name in (pieces[0] if pieces else ()) if name.startswith("policy.")]
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
 
     def _path(self, program: int, start: int) -> Path:
         assert self.directory is not None
         return self.directory / CHUNKS / f"{program:04d}-{start:06d}.npz"
 
     def has(self, program: int, start: int) -> bool:
+        """Whether a chunk is done."""
         return self.get(program, start) is not None
 
     def put(self, program: int, start: int, curves: dict[str, np.ndarray]) -> None:
+        """Keeps a chunk's curves, and what else is kept of its runs."""
         if self.directory is None:
             self.kept[program, start] = curves
             return
-        path = self._path(program, start)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
-            np.savez(file, **curves)  # pyright: ignore[reportArgumentType]
-        os.replace(temporary, path)
+        content = io.BytesIO()
+        np.savez(content, **curves, **{_PLACE: self._place(program, start)})  # pyright: ignore[reportArgumentType]
+        files.write(self._path(program, start), content.getvalue())
 
     def get(self, program: int, start: int) -> dict[str, np.ndarray] | None:
         """A chunk's curves; None where it is not done, or its file is damaged: then it is done again."""
@@ -510,9 +585,32 @@ class _Store:
             return self.kept.get((program, start))
         try:
             with self._path(program, start).open("rb") as file:
-                return dict(np.load(file, allow_pickle=False).items())
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                found = dict(np.load(file, allow_pickle=False).items())  # each array has a CRC-32 in the file
+            return found if np.array_equal(found.pop(_PLACE), self._place(program, start)) else None
+        except Exception:  # a damaged file can fail in whatever way
             return None
+
+    def _place(self, program: int, start: int) -> np.ndarray:
+        """Which chunk of which sweep: u8[bytes of the text that says so]."""
+        assert self.directory is not None
+        if self.name is None:
+            self.name = files.digest(read_plan(self.directory))
+        return np.frombuffer(f"{self.name} {program} {start}".encode(), np.uint8)
+
+
+def read_plan(directory: Path) -> dict[str, Any]:
+    """What the chunks in a directory belong to: {"settings": JSON texts, "chunks": sizes}.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    path = directory / PLAN_FILE
+    try:
+        return files.unseal(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {files.reason(error)}.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}.") from error
 
 
 def _by_owner(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -524,7 +622,7 @@ def _by_owner(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return owners
 
 
-def _lanes(traced: list[dict[str, Any]], seeds: Sequence[int], hp: Any, env_params: Any) -> tuple[Any, Any, Any]:
+def lanes(traced: list[dict[str, Any]], seeds: Sequence[int], hp: Any, env_params: Any) -> tuple[Any, Any, Any]:
     """The arguments of every run, [combinations · seeds, ...]: the seed varies fastest."""
     settings = []
     for values in traced:
@@ -542,7 +640,7 @@ def _lanes(traced: list[dict[str, Any]], seeds: Sequence[int], hp: Any, env_para
         return jnp.repeat(column, len(seeds), axis=0)
 
     stacked_hp, stacked_params = jax.tree.map(stack, (hp, env_params), *settings)
-    keys = jax.vmap(jax.random.key)(jnp.asarray(list(seeds) * len(traced), jnp.uint32))
+    keys = seeding.keys(list(seeds) * len(traced))
     return keys, stacked_hp, stacked_params
 
 
@@ -551,20 +649,22 @@ def _dtype(leaf: Any) -> np.dtype:
     return np.dtype(jax.dtypes.canonicalize_dtype(np.asarray(0.0 if leaf is None else leaf).dtype))
 
 
-def _without_state(train: Callable[..., Any], iterations: np.ndarray) -> Callable[..., Any]:
+def _without_state(train: Callable[..., Any], iterations: np.ndarray, kept: Sequence[int] = ()) -> Callable[..., Any]:
     """Returns the curves alone, a number for each stretch: the final states of a sweep would only fill the memory.
 
     Args:
         train: from `make_train`.
-        iterations: i32[num_evals] that its stretches really have.
+        iterations: i32[stretches] that its stretches really have; the mean over none is NaN.
+        kept: places of the leaves of the final state that are returned nevertheless.
     """
-    taken = np.arange(iterations.max()) < iterations[:, None]  # [num_evals, iterations]
+    taken = np.arange(iterations.max()) < iterations[:, None]  # [stretches, iterations]
 
-    def curves(key: jax.Array, hp: Any, env_params: Any, shared: Any) -> tuple[Any, Any, Any]:
+    def curves(key: jax.Array, hp: Any, env_params: Any, shared: Any) -> tuple[Any, Any, Any, Any]:
         result = train(key, hp, env_params, shared)
         episodes = jax.tree.map(lambda x: x.sum(1), result.metrics.episodes)
         scalars = jax.tree.map(lambda x: jnp.where(taken, x, 0.0).sum(1) / iterations, result.metrics.scalars)
-        return result.metrics._replace(episodes=episodes, scalars=scalars), result.evaluation, result.others
+        metrics = result.metrics._replace(episodes=episodes, scalars=scalars)
+        return metrics, result.evaluation, result.others, policy_state.take(result.state, kept)
 
     return curves
 

@@ -2,8 +2,9 @@
 
 The new run has hyper-parameters, environment parameters, keys, episodes, replay, counters and schedules of its own. It
 takes over the learner (networks, their targets, tables, temperatures) and the statistics of its signals, such as those
-that observations are normalised by. The state of optimisers begins anew, and so does whatever counts: fields of a
-learner with "opt" in their name, integers and flags. A learner says by `ANEW`, a tuple of names, what else does.
+that observations are normalised by. The state of optimisers begins anew (fields of a learner with "opt" in their name),
+and so do whatever counts (integers and flags) and the experience that some learners hold (`EXPERIENCE`); a learner may
+name more such fields by a class attribute `ANEW`.
 """
 
 from typing import Any
@@ -13,6 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.errors import InputError
+
+# Fields of learners that hold what was met, or how often: it belongs to the environment and the schedules before.
+EXPERIENCE = ("replay", "window", "trace", "visits", "count", "mean_reward", "reward", "priority")
 
 
 def take(fresh: Any, learned: Any, num_runs: int) -> Any:
@@ -37,8 +41,8 @@ def take(fresh: Any, learned: Any, num_runs: int) -> Any:
             f"the run to begin with has another learner ({_name(type(learned.learner))}) than this one "
             f"({_name(learner)}), or another network: agent and configuration must be the same."
         )
-    anew = set(getattr(learner, "ANEW", ()))
-    anew |= {name for name in getattr(learner, "_fields", ()) if "opt" in name.split("_") or "opt" in name}
+    anew = {*EXPERIENCE, *getattr(learner, "ANEW", ())}
+    anew |= {name for name in getattr(learner, "_fields", ()) if "opt" in name}
     path_and_fresh, structure = jax.tree_util.tree_flatten_with_path(fresh.learner)
     leaves = []
     for (path, mine), theirs in zip(path_and_fresh, jax.tree.leaves(learned.learner), strict=True):

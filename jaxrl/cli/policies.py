@@ -14,7 +14,6 @@ from jaxrl.cli.printing import print_table
 from jaxrl.train import Episodes
 
 HOLD = 1.5  # seconds for which a film shows how the episode ended
-BOUND = 10_000  # steps of an episode in Gymnasium where neither environment has a time limit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +22,8 @@ class EvaluateOptions:
 
     run: tyro.conf.Positional[Path]
     """The run directory."""
+    trial: str | None = None
+    """Of a sweep that kept its policies: whose play, by number or by settings (hp.gamma=0.9,config.num_envs=4)."""
     episodes: Episodes = 100
     """Whole episodes for each seed."""
     gymnasium: bool = False
@@ -43,6 +44,8 @@ class RenderOptions:
 
     run: tyro.conf.Positional[Path]
     """The run directory."""
+    trial: str | None = None
+    """Of a sweep that kept its policies: whose play, by number or by settings (hp.gamma=0.9,config.num_envs=4)."""
     out: Path | None = None
     """A .gif or .mp4 file (.mp4 needs ffmpeg); RUN/episode.gif unless given."""
     overwrite: bool = False
@@ -63,17 +66,21 @@ def evaluate(options: EvaluateOptions) -> None:
         use_cache()
     import jax
 
-    from jaxrl import evaluations, runs
+    from jaxrl import evaluations, library, runs
+    from jaxrl.evaluate import MOST_STEPS
     from jaxrl.evaluate import evaluate as play
     from jaxrl.placement import map_runs, use_all_cores
 
     use_all_cores()
-    spec = runs.read_spec(options.run)
-    agent, env_params = spec.build()
-    wanted = evaluations.add(agent._replace(evaluations=()), options.evaluations, env_params).evaluations
-    agent, state, _ = runs.restore(spec, options.run, options.checkpoint)
+    if options.gymnasium and options.checkpoint is not None:
+        raise InputError("--gymnasium plays the policy files of a run, which are of its end: leave out --checkpoint.")
+    run = library.play(options.run, options.trial, options.checkpoint)
+    if options.gymnasium and options.trial is not None:
+        raise InputError("--gymnasium plays the policy files of a run; a sweep has none.")
+    agent, state = run.agent._replace(evaluations=()), run.state
+    wanted = evaluations.add(agent, options.evaluations, run.env_params).evaluations
     # Other starts than in the evaluations during training, and others for every run: the episodes are independent.
-    keys = jax.random.split(jax.random.key(2**31 - 2), len(spec.seeds))
+    keys = jax.random.split(jax.random.key(2**31 - 2), len(run.seeds))
     greedy = map_runs(lambda s, key: play(agent.env, s.env_params, agent.policy(s), key, options.episodes))
     found = {"": jax.device_get(jax.jit(greedy)(state, keys))}
     for other in wanted:
@@ -82,28 +89,30 @@ def evaluate(options: EvaluateOptions) -> None:
             return play(other.env, other.params(s, ()), other.policy(s, ()), key, options.episodes)
 
         found[other.name] = jax.device_get(jax.jit(map_runs(one_run))(state, keys))
-    title = f"{spec.agent} on {spec.env}: {options.episodes} episodes for each seed"
-    _print_evaluations(title, spec.seeds, found)
+    title = f"{run.config['agent']} on {run.config['env']}: {options.episodes} episodes for each seed"
+    _print_evaluations(title, run.seeds, found)
     if options.gymnasium:
         from jaxrl import gymnasium_check
 
-        limit = agent.env.max_steps or BOUND
+        limit = agent.env.max_steps or MOST_STEPS
+        spec = runs.read_spec(options.run)
         theirs = gymnasium_check.returns(spec, options.run, options.episodes, limit)
         _print_comparison(spec, np.asarray(found[""].returns, np.float64), theirs, options.tolerance)
 
 
 def render(options: RenderOptions) -> None:
     """`jaxrl render RUN`."""
-    from jaxrl import film, runs
+    from jaxrl import film, library, results
 
-    spec = runs.read_spec(options.run)
-    seed = spec.seeds[0] if options.seed is None else options.seed
-    if seed not in spec.seeds:
-        raise InputError(f"{options.run} has no run of seed {seed}; its seeds: {', '.join(map(str, spec.seeds))}.")
+    results.read_config(
+        options.run
+    )  # is it a run at all? That, and where the film goes, is asked before anything is played
     wanted = options.out or options.run / "episode.gif"
     path = film.check(wanted, 1 if options.fps is None else options.fps, options.overwrite)
-    agent, state, _ = runs.restore(spec, options.run, options.checkpoint)
-    played = film.episode(agent, state, spec.seeds.index(seed), options.episode)
+    run = library.play(options.run, options.trial, options.checkpoint)
+    seed = run.seeds[0] if options.seed is None else options.seed
+    run.policy(seed)  # says what seeds there are
+    played = film.episode(run.agent, run.state, run.seeds.index(seed), options.episode)
     fps = film.speed(len(played.frames)) if options.fps is None else options.fps
     film.write(played.frames, path, fps, HOLD, options.overwrite)
     print(

@@ -40,6 +40,9 @@ class TrainOptions:
     evaluations: tuple[str, ...] = ()
     """What is evaluated beside the greedy policy: sampling (the policy that explores), own_reward (without wrappers
     that change the reward), test (levels that training does not see)."""
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """A run directory: begin with what its runs learnt, seed by seed, or all with its only one. Hyper-parameters and
+    environment may differ, not agent, networks and spaces; schedules and all that counts begin anew."""
     out: Path | None = None
     """Run directory; runs/AGENT-ENV-TIME unless given. One that is in use is never overwritten."""
     imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
@@ -72,6 +75,8 @@ class SweepOptions:
     """What is evaluated beside the greedy policy: sampling, own_reward, test; as in `jaxrl train`."""
     out: Path | None = None
     """Directory of the results; runs/sweep-AGENT-ENV-TIME unless given. One that is in use is never overwritten."""
+    keep_policies: bool = False
+    """Keep the policies of all runs, for `jaxrl evaluate` and `jaxrl render` with --trial."""
     share: str = ""
     """I/N: do every N-th chunk from the I-th (0 …) on, beside N − 1 other processes with the same --out."""
     coordinator: str = ""
@@ -120,7 +125,7 @@ def train(agent: str, env: str, argv: list[str]) -> None:
         imports=options.imports,
     )
     use_all_cores(options.seeds, envs.make(env, **env_options)[0].observation_space)
-    out = runs.train(spec, options.out, command=["jaxrl", "train", agent, env, *argv])
+    out = runs.train(spec, options.out, command=["jaxrl", "train", agent, env, *argv], init=options.from_)
     directory = out.directory or Path()
     print_outcome(f"{agent} on {env}", results.summary(out.results), out.cost, directory, options.steps)
 
@@ -129,13 +134,20 @@ def resume(options: ResumeOptions) -> None:
     """`jaxrl resume RUN`."""
     if options.cache:
         use_cache()
-    from jaxrl import results, runs
+    from jaxrl import library, results, runs
     from jaxrl.placement import use_all_cores
 
-    command = results.read_config(options.run).get("command") or []
-    if command[:2] == ["jaxrl", "sweep"]:
+    recorded = results.read_config(options.run)
+    command = recorded.get("command") or []
+    if library.is_sweep(recorded):
         if options.steps is not None or options.checkpoint is not None:
             raise InputError("--steps and --checkpoint are for single runs; a sweep keeps no states.")
+        if not command:  # it was begun from Python
+            use_all_cores()
+            dataset = library.resume_sweep(options.run, lambda line: print(line, file=sys.stderr))
+            title = f"{recorded['agent']} on {recorded['env']}"
+            print_outcome(title, results.summary(dataset), None, options.run, recorded["steps"])
+            return
         agent, env, *argv = command[2:]
         swept, config, hp, env_options = parse_flags(SweepOptions, "sweep", agent, env, argv)
         alone = dataclasses.replace(swept, out=options.run, share="", coordinator="")
@@ -172,7 +184,7 @@ def _sweep(
     resume: bool = False,
 ) -> None:
     import jaxrl
-    from jaxrl import evaluations, plotting, results
+    from jaxrl import evaluations, results
     from jaxrl.sweep import axes_of, combinations, plan, sample
 
     made, params = envs.make(env, **env_options)
@@ -220,7 +232,8 @@ def _sweep(
                 eval_episodes=options.eval_episodes,
                 directory=directory,
                 share=share,
-                prepare=lambda agent: evaluations.add(agent, options.evaluations),
+                evaluate=options.evaluations,
+                keep_policies=options.keep_policies,
                 report=lambda line: print(line, file=sys.stderr),
             )
 
@@ -232,8 +245,6 @@ def _sweep(
             dataset = run() if share and share[0] == 0 else None
         if dataset is None:
             return
-        results.save(dataset, directory / "results.nc")
-        plotting.learning_curve({agent: dataset}, directory / "curve.png", title=env)
         print_outcome(f"{agent} on {env}", results.summary(dataset), None, directory, options.steps)
 
 

@@ -39,7 +39,7 @@ from envs.wrappers import (
 )
 from jaxrl.agents import dqn
 from jaxrl.cli import flags, training
-from jaxrl.sweep import _lanes, combinations, plan
+from jaxrl.sweep import combinations, lanes, plan
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -585,7 +585,7 @@ def test_flags_and_sweeps_reach_all_layers(entries):
     grid = {"env.gravity": [5.0, 6.0], "env.sticky_prob": [0.0, 0.5], "env.length_high": [0.6]}
     trials = combinations(grid)
     (program,) = plan(dqn, env, params, dqn.Config(), dqn.Hyperparams(), trials, 20_000, 1)
-    _, _, stacked = _lanes(program.traced, [0], dqn.Hyperparams(), params)
+    _, _, stacked = lanes(program.traced, [0], dqn.Hyperparams(), params)
     assert type(stacked) is type(params)
     np.testing.assert_array_equal(stacked.gravity, [5, 5, 6, 6])
     np.testing.assert_array_equal(stacked.sticky_prob, [0, 0.5, 0, 0.5])

@@ -1,4 +1,6 @@
+import re
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,6 +11,7 @@ import envs
 import jaxrl
 import jaxrl.sweep
 from envs.errors import InputError
+from jaxrl import memory
 from jaxrl.agents import dqn, ppo, q_learning
 from jaxrl.sweep import Range, combinations, plan, sample
 from jaxrl.train import make_train
@@ -41,8 +44,11 @@ def test_dimensions_are_named_in_the_order_of_the_grid(swept):
         "env.max_steps": 1,
         "hp.gamma": 1,
         "seed": 3,
-        "env_step": 2,
+        "env_step": 3,
     }
+    np.testing.assert_array_equal(dataset.env_step, [0, 1_000, 2_000])
+    assert np.isnan(dataset.learner_td_error.isel(env_step=0)).all()
+    assert np.isnan(dataset.training_return.isel(env_step=0)).all()
     np.testing.assert_array_equal(dataset["hp.learning_rate"], [0.5, 0.1])
     # Static axes: 2 × 1 programs; traced: 2 × 1 combinations of 3 seeds each, told before the start.
     assert lines[0].startswith("2 program(s) to compile, 12 runs (4 × 3 seeds)")
@@ -53,7 +59,7 @@ def test_every_lane_is_the_run_alone(world, swept):
     dataset, _ = swept
     env, params = envs.make("GridWorld-4x4", max_steps=20)
     agent = q_learning.make(env, q_learning.Config(steps_per_iteration=50))
-    train = jax.jit(make_train(agent, 2_000, 2, 32))
+    train = jax.jit(make_train(agent, 2_000, 2, 32, at_start=True))
     for rate in (0.5, 0.1):
         for seed in range(3):
             alone = train(jax.random.key(seed), q_learning.Hyperparams(learning_rate=rate), params)
@@ -61,7 +67,8 @@ def test_every_lane_is_the_run_alone(world, swept):
                 {"hp.learning_rate": rate, "config.steps_per_iteration": 50, "env.max_steps": 20, "seed": seed}
             )
             np.testing.assert_allclose(lane.evaluation_return[0], alone.evaluation.returns.mean(-1), rtol=1e-6)
-            np.testing.assert_allclose(lane.learner_td_error[0], alone.metrics.scalars["td_error"].mean(-1), rtol=1e-5)
+            scalars = np.asarray(alone.metrics.scalars["td_error"])
+            np.testing.assert_allclose(lane.learner_td_error[0, 1:], scalars[1:].mean(-1), rtol=1e-5)
             np.testing.assert_array_equal(lane.training_episodes[0], alone.metrics.episodes.count.sum(-1))
 
 
@@ -118,7 +125,7 @@ def test_trials_are_labelled_and_equal_the_grid(world, swept):
         np.testing.assert_array_equal(dataset.evaluation_return.sel(trial=index), same)
 
 
-def test_an_interrupted_sweep_goes_on(world, tmp_path, swept):
+def test_an_interrupted_sweep_goes_on(world, tmp_path, swept, monkeypatch):
     """Killed after the first chunk of its second program it does only the rest, and ends as the one that was not."""
 
     class Killed(Exception):
@@ -131,9 +138,9 @@ def test_an_interrupted_sweep_goes_on(world, tmp_path, swept):
 
     def run(report, **changes):
         options = {"env_steps": 2_000, "seeds": 3, "grid": GRID, "num_evals": 2, "directory": tmp_path} | changes
-        # No memory to spare: as few runs in a chunk as there are devices.
-        return jaxrl.sweep("q_learning", *world, report=report, memory_limit=1, **options)
+        return jaxrl.sweep("q_learning", *world, report=report, **options)
 
+    monkeypatch.setattr("jaxrl.placement.CPU_LANES", 1)  # as few runs in a chunk as there are devices
     lines = []
     with pytest.raises(Killed):
         run(kill)
@@ -161,19 +168,46 @@ def test_processes_share_a_sweep(world, tmp_path, swept):
         jaxrl.sweep("q_learning", *world, env_steps=2_000, share=(0, 2))
 
 
-def test_chunks_fit_the_memory(world):
-    """A run's state is mostly its replay; the prediction follows its size, and a chunk is never smaller than 1."""
+def test_chunks_fit_the_memory():
+    """A run's state is mostly its replay; the prediction follows its size, and what cannot fit is refused."""
     env, params = envs.make("CartPole-v1")
     agent = dqn.make(env, dqn.Config(replay_capacity=100_000))
     hp = dqn.Hyperparams(total_steps=1e5)
     program = sys.modules["jaxrl.sweep"].Program({}, list(range(100)), [{"hp.gamma": 0.9}] * 100, agent, params)
     job = sys.modules["jaxrl.sweep"]._Job(program, [0], hp, 100_000, 1, 1)
-    size = job.state_bytes()
+    size = memory.size(job.state())
     assert 4e6 < size < 10e6
     shards = min(100, jax.local_device_count())
     assert job.chunk(10**12) == 4 * shards
-    assert job.chunk(int(1.5 * size * 2.5)) == max(2 // shards * shards, shards)
-    assert job.chunk(1) == shards
+    assert job.chunk(int(1.5 * size * 2.5)) == 2 // shards * shards
+    assert job.chunk(int(1.5 * size)) == 1  # of two devices only one is used
+    with pytest.raises(InputError, match=r"^1 run of dqn needs .* of it replay .* Not even one would fit"):
+        job.chunk(size // 2)
+
+
+def test_a_chunk_is_done_in_parts_where_its_program_takes_too_much(world, swept, monkeypatch):
+    """Nothing of it shows in the state: the compiler's figure is what counts. One run that does not fit is refused."""
+    taken, told = [], []
+
+    def needed(*arguments):
+        taken.append(memory.needed(*arguments))
+        return taken[-1]
+
+    monkeypatch.setattr(sys.modules["jaxrl.sweep"], "memory", SimpleNamespace(**{**vars(memory), "needed": needed}))
+    options = {"env_steps": 2_000, "seeds": 3, "grid": GRID, "num_evals": 2, "report": told.append}
+    jaxrl.sweep("q_learning", *world, **options)
+    most = max(taken)
+    told.clear()
+    again = jaxrl.sweep("q_learning", *world, memory_limit=int(most * 0.7), **options)
+    parts = [line for line in told if line.startswith("compiled in")]
+    assert parts
+    assert all(re.search(r", [1-5] runs at a time of 6$", line) for line in parts)
+    for name in again:
+        np.testing.assert_allclose(again[name], swept[0][name], rtol=1e-5)
+    told.clear()
+    with pytest.raises(InputError, match=r"^1 run of q_learning needs .* Not even one would fit"):
+        jaxrl.sweep("q_learning", *world, memory_limit=int(most * 0.02), **options)
+    assert not [line for line in told if line.startswith("program")]
 
 
 def test_static_fields_of_the_environment_bring_their_parameters():
@@ -228,6 +262,8 @@ def test_programs_may_report_different_scalars():
     grid = {"config.early_stop": [False, True], "config.rollout_length": [16, 24], "hp.gamma": [0.9]}
     options = {"env_steps": 500, "seeds": 2, "config": config, "num_evals": 2, "eval_episodes": 2}
     dataset = jaxrl.sweep(ppo, env, params, grid=grid, **options)
+    assert np.isnan(dataset.learner_loss.isel(env_step=0)).all()  # nothing is learnt before step 0
+    dataset = dataset.isel(env_step=slice(1, None))
     applied = dataset.learner_applied.sel({"hp.gamma": 0.9})
     assert np.isnan(applied.sel({"config.early_stop": False})).all()
     assert ((applied.sel({"config.early_stop": True}) > 0) & (applied.sel({"config.early_stop": True}) <= 1)).all()
