@@ -84,7 +84,7 @@ def fit(
             is set aside, which is said, and the one before it is used.
         step: the checkpoint to go on from instead, by the number of evaluations done.
         earlier: (env_steps, num_evals) of the budgets that this one extends; see `train.schedule`.
-        progress: show a live bar; by default only on a terminal.
+        progress: show a live bar on a terminal and a line for each evaluation elsewhere; by default only the bar.
         shared: what all runs have in common, such as a dataset: one copy on each device. A checkpoint knows its hash.
         init: a batched state, of as many runs or of one, whose learners the runs begin with; see `warm_start`.
         callback: called after every evaluation with the results so far; where it returns True the runs end there.

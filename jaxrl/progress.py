@@ -1,4 +1,4 @@
-"""A live line while a batch of runs trains: progress, speed, time left, current return."""
+"""What is seen while a batch of runs trains: progress, speed, time left, current return."""
 
 import sys
 import time
@@ -10,19 +10,28 @@ from jaxrl.train import Schedule
 
 
 class Progress:
-    """A rich progress bar on a terminal, silent elsewhere."""
+    """A live bar on a terminal; elsewhere, as in the log of a cluster, a plain line for each evaluation."""
 
     def __init__(self, plan: Schedule, num_runs: int, done: int, show: bool | None = None) -> None:
-        self._show = sys.stderr.isatty() if show is None else show
+        """Begins.
+
+        Args:
+            plan: of the runs.
+            num_runs: how many there are.
+            done: evaluations that were done before.
+            show: whether anything is shown; None: on a terminal alone.
+        """
+        live = sys.stderr.isatty()
+        self._live, self._lines = live and show is not False, not live and show is True
         self._bar = None
-        self._num_runs = num_runs
+        self._num_runs, self._budget, self._speed = num_runs, int(plan.env_steps[-1]), ""
         self._total = int(plan.iterations.sum())
         self._steps = int(plan.env_steps[-1]) / self._total * num_runs  # of an iteration, the warm-up shared out
         self._first = self._taken = int(plan.iterations[:done].sum())
         self._started = time.perf_counter()
 
     def __enter__(self) -> "Progress":
-        if self._show:
+        if self._live:
             from rich import progress
             from rich.console import Console
 
@@ -46,10 +55,10 @@ class Progress:
     def moved(self, iterations: int) -> None:
         """Reports iterations that were taken."""
         self._taken += iterations
-        if self._bar is None:
-            return
         speed = (self._taken - self._first) * self._steps / (time.perf_counter() - self._started)
-        self._bar.update(self._task, completed=self._taken, speed=f"{speed:,.0f} steps/s")
+        self._speed = f"{speed:,.0f} steps/s"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._taken, speed=self._speed)
 
     def evaluated(self, returns: np.ndarray, training_return: float) -> None:
         """Reports an evaluation.
@@ -58,12 +67,16 @@ class Progress:
             returns: f32[runs, episodes].
             training_return: mean of the training episodes that ended since the one before; NaN where none did.
         """
-        if self._bar is None:
-            return
         text = f"return {np.mean(returns):.1f}"
         if not np.isnan(training_return):
             text += f" (training {training_return:.1f})"
-        self._bar.update(self._task, returns=text)
+        if self._bar is not None:
+            self._bar.update(self._task, returns=text)
+        elif self._lines:
+            steps = round(self._taken * self._steps / self._num_runs)
+            part = f"{100 * self._taken / self._total:.0f}%"
+            speed = f", {self._speed}" if self._speed else ""
+            print(f"{steps:,} of {self._budget:,} steps ({part}), {text}{speed}", file=sys.stderr, flush=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

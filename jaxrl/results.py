@@ -340,7 +340,8 @@ def read_cost(directory: str | Path) -> dict[str, Any]:
 def peak_memory() -> int:
     """Returns the most memory used so far, in bytes: of all local devices together where they count it.
 
-    Where they do not, as on a CPU, it is the largest resident set of this process, Python and compiler included.
+    Where they do not, as on a CPU, it is the largest resident set of this process, Python and compiler included; 0
+    where nothing tells.
     """
     import jax
 
@@ -348,8 +349,10 @@ def peak_memory() -> int:
     peaks = [device["peak_bytes_in_use"] for device in stats if device and "peak_bytes_in_use" in device]
     if peaks:
         return int(sum(peaks))
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB
 

@@ -230,7 +230,7 @@ def train(
         resume: go on from the newest good checkpoint; from the beginning if there never was one.
         step: the checkpoint to go on from instead, by the number of evaluations done.
         command: the command line, kept in `config.json`.
-        progress: show a live bar; by default only on a terminal.
+        progress: show a live bar on a terminal and a line for each evaluation elsewhere; by default only the bar.
         shared: what all runs have in common.
         init: what the runs begin with (see `jaxrl.warm_start`): a run directory, or a batched state.
         callback: called after every evaluation with the results so far; where it returns True the runs end there.

@@ -41,8 +41,9 @@ def print_outcome(title: str, rows: list[Any], cost: dict[str, Any] | None, dire
     if rows[0].env_step < steps:
         print(f"{steps - rows[0].env_step:,} of {steps:,} steps were left out: they make no whole iteration")
     if cost:
+        peak = f"peak memory {cost['peak_memory_bytes'] / 2**20:,.0f} MiB, " if cost["peak_memory_bytes"] else ""
         print(
             f"compile {cost['compile_s']:.1f} s, run {cost['run_s']:.1f} s, {cost['env_steps_per_s']:,} env steps/s, "
-            f"peak memory {cost['peak_memory_bytes'] / 2**20:,.0f} MiB, {cost['devices']} × {cost['backend']}"
+            f"{peak}{cost['devices']} × {cost['backend']}"
         )
     print(f"written to {directory}")

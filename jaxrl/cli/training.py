@@ -125,7 +125,8 @@ def train(agent: str, env: str, argv: list[str]) -> None:
         imports=options.imports,
     )
     use_all_cores(options.seeds, envs.make(env, **env_options)[0].observation_space)
-    out = runs.train(spec, options.out, command=["jaxrl", "train", agent, env, *argv], init=options.from_)
+    command = ["jaxrl", "train", agent, env, *argv]
+    out = runs.train(spec, options.out, command=command, progress=True, init=options.from_)
     directory = out.directory or Path()
     print_outcome(f"{agent} on {env}", results.summary(out.results), out.cost, directory, options.steps)
 
@@ -157,7 +158,7 @@ def resume(options: ResumeOptions) -> None:
     if options.steps is not None:
         spec = spec.extended(options.steps)
     use_all_cores(len(spec.seeds), envs.make(spec.env, **spec.env_options)[0].observation_space)
-    out = runs.train(spec, options.run, resume=True, step=options.checkpoint)
+    out = runs.train(spec, options.run, resume=True, step=options.checkpoint, progress=True)
     cost = out.cost if out.cost["env_steps"] else None
     print_outcome(f"{spec.agent} on {spec.env}", results.summary(out.results), cost, options.run, spec.env_steps)
     if cost is None:

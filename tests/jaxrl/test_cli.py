@@ -78,6 +78,17 @@ def test_an_array_is_a_flag_of_several_numbers(tmp_path, capsys):
     assert "reward_schedule=2 0 must be 3 values, each a number" in capsys.readouterr().err
 
 
+def test_a_log_has_a_line_for_each_evaluation(tmp_path, capsys):
+    """Where there is no terminal, as on a cluster, and as it happens."""
+    options = ["--steps", 1_000, "--evals", 4, "--eval-episodes", 2]
+    jaxrl("train", "q_learning", "GridWorld-4x4", *options, "--out", tmp_path / "run")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" steps")[0] for line in lines] == [f"{n} of 1,000" for n in ("0", "200", "500", "700", "1,000")]
+    returns = results.load(tmp_path / "run/results.nc").evaluation_return.values[0]
+    assert [line.split("return ")[1].split()[0].rstrip(",") for line in lines] == [f"{x:.1f}" for x in returns]
+    assert all(line.endswith("steps/s") for line in lines[1:])
+
+
 def test_what_is_left_of_the_budget_is_said(tmp_path, capsys):
     options = ["--steps", 1_250, "--evals", 5, "--eval-episodes", 2]
     jaxrl("train", "q_learning", "GridWorld-4x4", *options, "--out", tmp_path / "run")

@@ -336,6 +336,11 @@ def test_peak_memory_grows_with_use():
     assert block.all()
 
 
+def test_a_system_that_does_not_tell_its_memory(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)  # Windows
+    assert results.peak_memory() == 0
+
+
 def test_heavy_libraries_wait_until_they_are_needed():
     program = (
         "import sys, jaxrl.results, jaxrl.checkpoint, jaxrl.plotting, jaxrl.portable\n"
