@@ -478,7 +478,10 @@ def damage(place: Path, report: Report, most: int, seed: int = 0) -> None:
         case = place / "case"
         shutil.rmtree(case, ignore_errors=True)
         shutil.copytree(stage.start, case)
-        file = chance.choice(sorted(path for path in case.rglob("*") if path.is_file()))
+        groups = collections.defaultdict(list)
+        for path in sorted(path for path in case.rglob("*") if path.is_file()):
+            groups["arrays" if "arrays" in path.parts else path.name].append(path)
+        file = chance.choice(groups[chance.choice(sorted(groups))])
         what = f"{stage.name}: {file.relative_to(case)} {harm(file, others, chance)}"
         for name, wanted in before.items():
             outcome, text = outcome_of(lambda read=READERS[name], case=case: read(case), wanted)
