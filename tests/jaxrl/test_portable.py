@@ -1,7 +1,10 @@
+import io
 import json
+import resource
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from typing import NamedTuple
 
@@ -460,6 +463,126 @@ def test_an_edited_graph_is_refused(tmp_path):
     ):
         with pytest.raises(InputError, match="damaged: its graph cannot be run"):
             load(**changes)
+
+
+def crafted(path, nodes, **arrays):
+    """A policy file whose graph is these nodes: value 0 is the observation, what the last one gives the action."""
+    slots = {name: 100 + i for i, name in enumerate(arrays)}
+    graph = {
+        "format": portable.FORMAT,
+        "version": portable.VERSION,
+        "meta": {},
+        "observation_space": {"kind": "box", "low": 0.0, "high": 1.0, "shape": [4], "dtype": "float32"},
+        "action_space": {"kind": "discrete", "n": 2},
+        "weights": [[name, slot] for name, slot in slots.items()],
+        "memory": [],
+        "literals": [],
+        "observation": [0],
+        "nodes": nodes,
+        "action": [nodes[-1][2][0][0]],
+        "action_structure": None,
+        "next_memory": [],
+    }
+    np.savez(path, __policy__=np.frombuffer(json.dumps(graph).encode(), np.uint8), **arrays)
+    return path
+
+
+def iota(slot, *shape):
+    return ["iota", [], [[slot, "float32", list(shape)]], {"shape": list(shape), "dimension": 0}]
+
+
+def dot(x, y, slot, *shape, contract=((1,), (0,)), batch=((), ())):
+    return ["dot_general", [x, y], [[slot, "float32", list(shape)]], {"dimension_numbers": [contract, batch]}]
+
+
+HUGE = {
+    "a product of 20,000 cubed": [iota(1, 20_000, 1), iota(2, 1, 20_000), dot(1, 2, 3, 20_000, 20_000)],
+    "many products that fit": [iota(1, 2_000, 2_000), *(dot(1, 1, 2 + i, 2_000, 2_000) for i in range(3))],
+    "an array": [iota(1, 10**6, 10**6)],
+    "a picture": [
+        ["broadcast_in_dim", [0], [[1, "float32", [1]]], {"shape": [1 << 20, 1 << 20, 4], "broadcast_dimensions": [2]}]
+    ],
+    "padding": [["pad", [0, 100], [[1, "float32", [1]]], {"padding_config": [[0, 0, 0], [0, 10**9, 0]]}]],
+    "holes": [["pad", [0, 100], [[1, "float32", [1]]], {"padding_config": [[0, 0, 0], [0, 0, 10**9]]}]],
+    "tiles": [["tile", [0], [[1, "float32", [1]]], {"reps": [10**5, 10**5]}]],
+    "an outer sum": [iota(1, 1, 20_000), iota(2, 20_000, 1), ["add", [1, 2], [[3, "float32", [1]]], {}]],
+    "a list with itself": [
+        iota(1, 1_000_000),
+        *(["concatenate", [1 + i] * 10, [[2 + i, "float32", [1]]], {"dimension": 0}] for i in range(3)),
+    ],
+    "rows of rows": [
+        iota(1, 30_000, 1),
+        ["convert_element_type", [1], [[2, "int32", [30_000, 1]]], {}],
+        [
+            "gather",
+            [101, 2],
+            [[3, "float32", [1]]],
+            {
+                "slice_sizes": [1, 9_000],
+                "window_axes": [1],
+                "dropped_axes": [0],
+                "operand_batch": [],
+                "index_axes": [0],
+            },
+        ],
+    ],
+    "windows": [
+        [
+            "reduce_window_sum",
+            [101],
+            [[1, "float32", [1]]],
+            {"padding": [[0, 0], [10**8, 0]], "base_dilation": [1, 1], "window_dimensions": [1, 10**7]}
+            | {"window_strides": [1, 1], "window_dilation": [1, 1]},
+        ]
+    ],
+    "a convolution": [
+        iota(1, 1, 1, 9_000, 9_000),
+        iota(2, 1, 1, 4_000, 4_000),
+        [
+            "conv_general_dilated",
+            [1, 2],
+            [[3, "float32", [1]]],
+            {"dimension_numbers": [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]], "feature_group_count": 1}
+            | {"padding": [[0, 0], [0, 0]], "lhs_dilation": [1, 1], "rhs_dilation": [1, 1], "window_strides": [1, 1]},
+        ],
+    ],
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_a_small_file_cannot_ask_for_much(name, tmp_path):
+    """What its graph would take is known, and refused, before it is computed."""
+    path = crafted(tmp_path / "p.npz", HUGE[name], zero=np.float32(0), row=np.ones((9, 9_000), np.float32))
+    started, peak = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="take more memory or time than a policy may"):
+        portable.load(path)
+    assert time.perf_counter() - started < 60
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 2**20  # KiB: a gibibyte
+
+
+def test_weights_are_not_unpacked_before_their_size_is_known(tmp_path):
+    path = tmp_path / "p.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("w.npy", "w", force_zip64=True) as file,
+    ):
+        for _ in range(300):
+            file.write(bytes(1 << 20))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(InputError, match="unpacked it has 314,572,800 bytes of at most 268,435,456"):
+        portable.load(path)
+    nodes = [["argmax", [0], [[1, "int32", [1]]], {"axes": [1]}]]
+    small = crafted(path, nodes, row=np.ones(1_000, np.float32))
+    assert portable.load(small).act(np.asarray([0, 3, 1, 2], np.float32))[0] == 1
+    with pytest.raises(InputError, match=r"bytes of at most 4,000; `load\(path, limit=…\)` allows more"):
+        portable.load(small, limit=4_000)
+    # A header that promises more than there is, and an observation that nobody can have.
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, {"descr": "<f4", "fortran_order": False, "shape": (10**10,)})
+    with zipfile.ZipFile(small, "a") as archive:
+        archive.writestr("more.npy", content.getvalue() + bytes(16))
+    with pytest.raises(InputError, match=r"an array of \(10000000000,\) float32 has 16 bytes"):
+        portable.load(small)
 
 
 def test_whether_a_policy_can_be_exported_is_known_before_training():
