@@ -15,10 +15,12 @@ Importing this module also registers every name with Gymnasium, in the namespace
 
 Kept: dynamics, spaces, diagnostics in `info`, pictures; the time limit is `truncated`, never `terminated`. The same
 seed gives the same episodes, and environment i of a batch reset with seed s starts as a single one with seed s + i.
-Lost: a compiled training loop: every step crosses from Python to XLA and back.
+Lost: a compiled training loop: every step crosses from Python to XLA and back. And forks: the threads of JAX do not
+follow into a forked process, so `AsyncVectorEnv` needs context="spawn"; `gymnasium.make_vec` is faster than either.
 """
 
 import functools
+import os
 from typing import Any, ClassVar
 
 import jax
@@ -36,6 +38,7 @@ _vector: Any = load("gymnasium.vector", "interop")
 
 NAMESPACE = "jaxrl"
 _PICTURES = {"render_modes": ["rgb_array"], "render_fps": 30}
+_PROCESS = os.getpid()  # that imported this module: JAX works in none that is forked off it
 
 
 class SingleEnv(gymnasium.Env):
@@ -44,6 +47,7 @@ class SingleEnv(gymnasium.Env):
     metadata: ClassVar = dict(_PICTURES)
 
     def __init__(self, env: Env, params: Any, render_mode: str | None = None) -> None:
+        _refuse_fork()
         self.env, self.params = env, params
         self.render_mode = _checked(render_mode)
         self.observation_space = to_gymnasium_space(env.observation_space)
@@ -54,6 +58,7 @@ class SingleEnv(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode; a seed also restarts the stream of random numbers. There are no options."""
+        _refuse_fork()
         super().reset(seed=seed)
         if seed is not None or self._key is None:
             self._key = _key(self.np_random_seed)
@@ -63,6 +68,7 @@ class SingleEnv(gymnasium.Env):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Takes one step; returns (obs, reward, terminated, truncated, info)."""
+        _refuse_fork()
         if self._state is None:
             raise gymnasium.error.ResetNeeded("call reset before step.")
         action = from_gymnasium_element(self.action_space, action)
@@ -210,6 +216,7 @@ def to_gymnasium_vector(env: Env, params: Any, num_envs: int, *, render_mode: st
 
 def make_single(name: str, render_mode: str | None = None, **overrides: Any) -> SingleEnv:
     """Makes a registered environment for Gymnasium: the entry point of "jaxrl/<name>"."""
+    _refuse_fork()
     return to_gymnasium(*registry.make(name, **overrides), render_mode=render_mode)
 
 
@@ -232,6 +239,14 @@ def register_all() -> None:
                 vector_entry_point=f"{__name__}:make_vector",
                 kwargs={"name": name},
             )
+
+
+def _refuse_fork() -> None:
+    if os.getpid() != _PROCESS:
+        raise InputError(
+            "JAX hangs in a process that was forked, as AsyncVectorEnv does by default. gymnasium.make_vec(NAME, "
+            'num_envs=N) steps a batch in one compiled call; or give AsyncVectorEnv context="spawn".'
+        )
 
 
 def _checked(render_mode: str | None) -> str | None:

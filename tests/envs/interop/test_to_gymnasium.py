@@ -1,6 +1,7 @@
 """Our environments seen from Gymnasium: its own checker, a replay by hand, seeds, restarts, spaces, pictures."""
 
 import dataclasses
+import os
 import warnings
 
 import gymnasium
@@ -226,3 +227,28 @@ def test_bad_input():
         to_gymnasium(env, params, render_mode="human")
     with pytest.raises(envs.InputError, match="num_envs=0"):
         to_gymnasium_vector(env, params, 0)
+
+
+def test_forked_processes_are_refused_instead_of_hanging():
+    env = to_gymnasium(*envs.make("CartPole-v1"))
+    env.reset(seed=0)
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # JAX and Python warn of the fork, too
+        child = os.fork()
+    if child == 0:
+        said = []
+        for call in (lambda: env.step(0), lambda: env.reset(seed=0), lambda: gymnasium.make("jaxrl/CartPole-v1")):
+            try:
+                call()
+            except Exception as error:
+                said.append(f"{type(error).__name__}: {error}")
+        os.write(writing, "\n".join(said).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        lines = pipe.read().splitlines()
+    os.waitpid(child, 0)
+    assert len(lines) == 3
+    assert all(line.startswith("InputError: JAX hangs in a process that was forked") for line in lines)
+    assert all("make_vec" in line and "spawn" in line for line in lines)
