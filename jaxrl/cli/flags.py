@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MOST_NUMBERS = 32  # a parameter of the environment with more of them (a map) is set from Python, not by a flag
 
 # Names of `jaxrl.evaluations.KINDS`, shown in the help.
-Evaluations = Annotated[tuple[str, ...], tyro.conf.arg(metavar="[sampling|own_reward|test …]")]
+EvaluationNames = Annotated[tuple[str, ...], tyro.conf.arg(metavar="[sampling|own_reward|test …]")]
 
 
 class Flag(NamedTuple):

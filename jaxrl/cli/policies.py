@@ -10,7 +10,7 @@ import tyro
 
 from envs.errors import InputError
 from jaxrl.cache import use_cache
-from jaxrl.cli.flags import Evaluations
+from jaxrl.cli.flags import EvaluationNames
 from jaxrl.cli.printing import print_table
 from jaxrl.train import Episodes
 
@@ -31,7 +31,7 @@ class EvaluateOptions:
     """Also play the same weights, run by NumPy alone, in Gymnasium's own environment."""
     tolerance: float | None = None
     """Mean returns that differ by no more than that are called the same as Gymnasium's; without it nothing is."""
-    evaluations: Evaluations = ()
+    evaluations: EvaluationNames = ()
     """What is evaluated beside the greedy policy: sampling, own_reward, test; as in `jaxrl train`."""
     checkpoint: int | None = None
     """Which checkpoint plays (its number of evaluations); the newest unless given."""

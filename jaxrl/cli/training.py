@@ -15,7 +15,7 @@ from envs.errors import InputError
 from envs.values import Bounds
 from jaxrl import agents
 from jaxrl.cache import use_cache
-from jaxrl.cli.flags import Evaluations, parse_axis, parse_flags, parse_space
+from jaxrl.cli.flags import EvaluationNames, parse_axis, parse_flags, parse_space
 from jaxrl.cli.printing import print_outcome
 from jaxrl.train import Episodes, Evaluations, Steps
 
@@ -37,7 +37,7 @@ class TrainOptions:
     """Evaluations (each with a checkpoint) per run."""
     eval_episodes: Episodes = 32
     """Whole episodes per evaluation; the same initial states every time."""
-    evaluations: Evaluations = ()
+    evaluations: EvaluationNames = ()
     """What is evaluated beside the greedy policy: sampling (the policy that explores), own_reward (without wrappers
     that change the reward), test (levels that training does not see)."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None
@@ -71,7 +71,7 @@ class SweepOptions:
     """Evaluations per run."""
     eval_episodes: Episodes = 32
     """Whole episodes per evaluation; the same initial states in every run."""
-    evaluations: Evaluations = ()
+    evaluations: EvaluationNames = ()
     """What is evaluated beside the greedy policy: sampling, own_reward, test; as in `jaxrl train`."""
     out: Path | None = None
     """Directory of the results; runs/sweep-AGENT-ENV-TIME unless given. One that is in use is never overwritten."""
