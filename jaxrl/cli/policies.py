@@ -105,9 +105,8 @@ def render(options: RenderOptions) -> None:
     """`jaxrl render RUN`."""
     from jaxrl import film, library, results
 
-    results.read_config(
-        options.run
-    )  # is it a run at all? That, and where the film goes, is asked before anything is played
+    # Whether it is a run, and where the film goes, is asked before anything is played.
+    results.read_config(options.run)
     wanted = options.out or options.run / "episode.gif"
     path = film.check(wanted, 1 if options.fps is None else options.fps, options.overwrite)
     run = library.play(options.run, options.trial, options.checkpoint)
