@@ -359,7 +359,7 @@ class _Graph:
 
     def _scan(self, params: Mapping[str, Any], inputs: list[int], likes: Sequence[Any]) -> list[int]:
         length, body = params["length"], params["jaxpr"]
-        split = params["num_consts"], params["num_consts"] + params["num_carry"]
+        split = _ends(params)
         consts, carry, xs = inputs[: split[0]], inputs[split[0] : split[1]], inputs[split[1] :]
         order = range(length - 1, -1, -1) if params["reverse"] else range(length)
         stacks: dict[int, list[int]] = {}
@@ -413,6 +413,19 @@ class _Graph:
                 raise InputError(f"a portable policy cannot hold the operation {name!r}, which this policy uses.")
             for _, dtype, _ in outputs:
                 _numpy_dtype(f"the result of {name!r}", dtype)
+
+
+def _ends(scan: Mapping[str, Any]) -> tuple[int, int]:
+    """Where the constants and where the carried values end among the inputs of a scan, from its parameters."""
+    if "num_consts" in scan:  # jax 0.10 and 0.11
+        return scan["num_consts"], scan["num_consts"] + scan["num_carry"]
+    if "ft_in" in scan:  # jax 0.12: a tree of (constants, carried values, sequences)
+        consts, carry, _ = map(len, scan["ft_in"].unpack())
+        return consts, consts + carry
+    raise InputError(
+        f"jax {jax.__version__} describes a scan by {', '.join(sorted(scan))}, which this version of jaxrl does not know, "
+        "so a policy that contains one cannot be exported. It knows jax 0.10 to 0.12."
+    )
 
 
 class _Like:
