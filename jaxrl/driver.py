@@ -57,6 +57,7 @@ def fit(
     env_steps: int,
     num_evals: int = 20,
     eval_episodes: int = 32,
+    keep_episodes: bool = False,
     directory: Path | str | None = None,
     identity: dict[str, Any] | None = None,
     resume: bool = False,
@@ -78,6 +79,7 @@ def fit(
         env_steps: environment steps of each run at most.
         num_evals: evaluations (and checkpoints) per run, beside that of the untrained policy.
         eval_episodes: whole episodes per evaluation.
+        keep_episodes: keep each of them in the results, beside their means.
         directory: a run directory made by `results.create_run_directory`; None: nothing is written.
         identity: what a checkpoint must agree on; kept in it.
         resume: go on from the newest checkpoint in `directory`, bitwise as if never interrupted. One that is damaged
@@ -135,7 +137,7 @@ def fit(
             evaluation, others = runs.evaluate(state)
             diverged = np.nonzero(~np.isfinite(np.asarray(evaluation.returns)).all(axis=-1))[0]
             _refuse([(sums.iterations - 1, int(lane), "evaluation") for lane in diverged], seeds, sums.before, agent)
-            slices.append(_labelled(env_step, seeds, sums, evaluation, others))
+            slices.append(_labelled(env_step, seeds, sums, evaluation, others, keep_episodes))
             bar.evaluated(np.asarray(evaluation.returns), sums.mean_return())
             return callback is not None and callback(_joined(slices)) is True
 
@@ -294,7 +296,12 @@ class _Sums:
 
 
 def _labelled(
-    env_step: int, seeds: Sequence[int], sums: _Sums, evaluation: Evaluation, others: dict[str, Evaluation]
+    env_step: int,
+    seeds: Sequence[int],
+    sums: _Sums,
+    evaluation: Evaluation,
+    others: dict[str, Evaluation],
+    keep_episodes: bool,
 ) -> "xarray.Dataset":
     """The results of one stretch: episodes summed and scalars averaged over its iterations; NaN where it has none."""
     from jaxrl import results
@@ -306,6 +313,8 @@ def _labelled(
         returns=np.expand_dims(evaluation.returns, 1),
         lengths=np.expand_dims(evaluation.lengths, 1),
         costs=None if isinstance(evaluation.costs, tuple) else np.expand_dims(evaluation.costs, 1),
+        infos={name: np.expand_dims(values, 1) for name, values in dict(evaluation.info).items()},
+        keep_episodes=keep_episodes,
         others={
             name: (np.expand_dims(other.returns, 1), np.expand_dims(other.lengths, 1)) for name, other in others.items()
         },

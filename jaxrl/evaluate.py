@@ -21,6 +21,7 @@ class Evaluation(NamedTuple):
     lengths: jax.Array  # i32[episodes]
     finished: jax.Array  # bool[episodes]; False where the bound on the steps came first: the return is of so many
     costs: Any = ()  # f32[episodes, K] undiscounted; () where there are none
+    info: Any = ()  # {name: f32[episodes]} mean over the steps of what `Step.info` says in single numbers; (): nothing
 
 
 @in_32_bits
@@ -47,11 +48,20 @@ def evaluate(
     state = episode.reset(env, params, key_reset, episodes)
     # What follows an environment's first episode is not counted, so it may start anywhere: no draws in the loop.
     starts = (state.obs, state.state)
+
+    def one_info(memory: Any) -> dict[str, jax.Array]:
+        action = policy.act(key_loop, state.obs, memory)[0]
+        return episode.step(env, params, key_loop, state, action, starts)[1].info
+
+    memory = initial_memory(policy, episodes)
+    said = jax.eval_shape(one_info, memory)
+    numbers = [name for name, shape in said.items() if shape.shape == (episodes,)]
     zero = Evaluation(
         jnp.zeros_like(state.episode_return),
         jnp.zeros(episodes, jnp.int32),
         jnp.zeros(episodes, jnp.bool_),
         jax.tree.map(jnp.zeros_like, state.episode_cost),
+        {name: jnp.zeros(episodes) for name in numbers} if numbers else (),
     )
 
     def unfinished(carry: tuple) -> jax.Array:
@@ -64,11 +74,13 @@ def evaluate(
         action, memory, _ = policy.act(key_act, state.obs, memory)
         state, ts = episode.step(env, params, key_env, state, action, starts)
         counted = ~result.finished
-        more = episode.select(counted, (ts.reward, ts.cost), jax.tree.map(jnp.zeros_like, (ts.reward, ts.cost)))
-        returns, costs = jax.tree.map(jnp.add, (result.returns, result.costs), more)
+        info = {name: ts.info[name].astype(jnp.float32) for name in numbers} if numbers else ()
+        now = (ts.reward, ts.cost, info)
+        more = episode.select(counted, now, jax.tree.map(jnp.zeros_like, now))
+        returns, costs, info = jax.tree.map(jnp.add, (result.returns, result.costs, result.info), more)
         finished = result.finished | ts.terminated | ts.truncated
-        result = Evaluation(returns, result.lengths + counted, finished, costs)
+        result = Evaluation(returns, result.lengths + counted, finished, costs, info)
         return t + 1, state, memory, result
 
-    carry = (jnp.int32(0), state, initial_memory(policy, episodes), zero)
-    return jax.lax.while_loop(unfinished, one_step, carry)[-1]
+    played = jax.lax.while_loop(unfinished, one_step, (jnp.int32(0), state, memory, zero))[-1]
+    return played._replace(info=jax.tree.map(lambda total: total / jnp.maximum(played.lengths, 1), played.info))

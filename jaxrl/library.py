@@ -5,6 +5,7 @@ They are found for objects, too: for an environment that `envs.make` made, and f
 configuration.
 """
 
+import ast
 import contextlib
 import dataclasses
 import json
@@ -43,6 +44,7 @@ def fit(
     env_steps: int,
     num_evals: int = 20,
     eval_episodes: int = 32,
+    keep_episodes: bool = False,
     config: Any = None,
     evaluate: Sequence[str] = (),
     directory: Path | str | None = None,
@@ -66,6 +68,7 @@ def fit(
         env_steps: environment steps of each run at most.
         num_evals: evaluations (and checkpoints) per run, beside that of the untrained policy.
         eval_episodes: whole episodes per evaluation.
+        keep_episodes: keep each of them in the results (`evaluation_episode_return`), beside their means.
         config: of an agent given by its name or module; its defaults by default.
         evaluate: what such an agent evaluates beside its greedy policy; see `jaxrl.evaluations`.
         directory: where configuration, checkpoints, results, curve and policies are written; new, or empty.
@@ -101,12 +104,14 @@ def fit(
             env_steps=env_steps,
             num_evals=num_evals,
             eval_episodes=eval_episodes,
+            keep_episodes=keep_episodes,
             init=init,
             callback=callback,
             progress=progress,
             shared=shared,
         )
     spec = spec_of(made, env_params, hp, seeds, env_steps, num_evals, eval_episodes, shared, module)
+    spec = dataclasses.replace(spec, keep_episodes=keep_episodes)
     return runs.train(spec, directory, resume=resume, init=init, callback=callback, progress=progress, shared=shared)
 
 
@@ -283,7 +288,11 @@ def sweep_directory(
             results.write_config(path, {**names, **settings})
         elif not is_sweep(results.read_config(path)):
             raise InputError(f"{path} is the directory of a run; a sweep needs its own.")
-        yield
+        try:
+            yield
+        except files.WriteError as error:
+            hint = f"Finished chunks are kept: when there is room, the same sweep or `jaxrl resume {path}` goes on."
+            raise InputError(f"{error} {hint}") from error
 
 
 def resume_sweep(directory: Path | str, report: Callable[[str], None]) -> "xarray.Dataset":
@@ -315,6 +324,7 @@ def resume_sweep(directory: Path | str, report: Callable[[str], None]) -> "xarra
         report=report,
         evaluate=entries["evaluations"],
         keep_policies=entries["keep_policies"],
+        keep_episodes=entries["keep_episodes"],
     )
     assert dataset is not None  # no other process shares it
     return dataset
@@ -495,25 +505,25 @@ class Sweep:
             pairs = (part.partition("=") for part in values.split(wanted))
             wanted = {axis.strip(): value for axis, _, value in pairs}
         for number, settings in enumerate(self.trials):
-            if {axis: _text(value) for axis, value in settings.items()} == {a: _text(v) for a, v in wanted.items()}:
+            if {axis: _value(x) for axis, x in settings.items()} == {axis: _value(x) for axis, x in wanted.items()}:
                 return number
         raise InputError(f"trial {trial!r}: {self.directory} has {self._listed()}.")
 
     def _listed(self) -> str:
         names = [
-            f"{number} ({', '.join(f'{axis}={_text(value)}' for axis, value in settings.items())})"
+            f"{number} ({', '.join(f'{axis}={value}' for axis, value in settings.items())})"
             for number, settings in enumerate(self.trials[:12])
         ]
         more = f" and {len(self.trials) - 12} more" if len(self.trials) > 12 else ""
         return f"the trials {', '.join(names)}{more}"
 
 
-def _text(value: Any) -> str:
-    """Settings as they are compared: 0.1 as 1e-1, (64, 64) as [64, 64]."""
-    try:
-        return json.dumps(json.loads(str(value))) if isinstance(value, str) else json.dumps(value)
-    except ValueError:
-        return json.dumps(str(value))
+def _value(value: Any) -> Any:
+    """A setting as it is compared: text as what it says, tuples as lists."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, SyntaxError):
+            value = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
+    return list(map(_value, value)) if isinstance(value, tuple | list) else value
 
 
 def play(directory: Path | str, trial: str | None = None, step: int | None = None) -> Run:
@@ -550,6 +560,7 @@ def _with_objects(entries: Mapping[str, Any], agent: Agent, env_params: Any, hp:
         num_evals=entries["num_evals"],
         eval_episodes=entries["eval_episodes"],
         evaluations=tuple(entries["evaluations"]),
+        keep_episodes=entries["keep_episodes"],
         made=(agent, agent.env.default_params() if env_params is None else env_params),
         objects=tuple(entries["objects"]),
     )

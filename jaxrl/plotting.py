@@ -260,7 +260,11 @@ def heat_map(
     from matplotlib.figure import Figure
 
     reduce = _statistic(statistic)
-    grid = [str(name) for name, size in dataset.sizes.items() if name not in ("seed", "env_step", "trial") and size > 1]
+    grid = [
+        str(name)
+        for name, size in dataset.sizes.items()
+        if name not in ("seed", "env_step", "trial", "episode") and size > 1
+    ]
     rows, columns = axes or (grid if len(grid) == 2 else grid[:2] if len(grid) > 2 else (None, None))
     if rows not in grid or columns not in grid or rows == columns:
         raise InputError(f"a heat map needs two axes of a grid; these results have {', '.join(grid) or 'none'}.")

@@ -371,6 +371,8 @@ def curves(
     attrs: Mapping[str, Any] | None = None,
     others: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
     costs: np.ndarray | None = None,
+    infos: Mapping[str, np.ndarray] | None = None,
+    keep_episodes: bool = False,
 ) -> "xr.Dataset":
     """Labels the arrays of a run: dimensions (swept names …, seed, env_step), and `evaluation` where it has several.
 
@@ -389,9 +391,13 @@ def curves(
         others: name -> (returns, lengths) of further evaluations, each as those of the greedy policy. The variables of
             evaluations then have a dimension `evaluation` before the seed; its first entry is "greedy".
         costs: f32[D…, S, E, episodes, K] undiscounted costs of the greedy policy's episodes; None: there are none.
+        infos: name -> f32[D…, S, E, episodes] what the environment says of a step, a mean over the steps of each of the
+            greedy policy's episodes.
+        keep_episodes: keep each episode's return and length, too, along a dimension `episode`.
 
     Returns:
-        A Dataset of `evaluation_return`, `evaluation_length` and, as given, `training_return`, `training_length`,
+        A Dataset of `evaluation_return`, `evaluation_length` and, as given, `evaluation_cost_<k>`,
+        `evaluation_info_<name>`, `evaluation_episode_return` and `_length`, `training_return`, `training_length`,
         `training_episodes` and `learner_<name>`; every variable has `units` and `description`.
 
     Raises:
@@ -435,6 +441,24 @@ def curves(
     for name, parts, units in (("return", all_returns, "return"), ("length", all_lengths, "steps")):
         values = np.stack(parts, len(swept)) if others else parts[0]
         add(f"evaluation_{name}", values, units, f"mean over {episodes} evaluation episodes", evaluated)
+    if keep_episodes:
+        coords["episode"] = (
+            "episode",
+            np.arange(episodes),
+            {"description": "evaluation episode; the same start in all"},
+        )
+        for place, (name, units) in enumerate((("return", "return"), ("length", "steps"))):
+            parts = [np.asarray(part[place]) for part in ((returns, lengths), *(others or {}).values())]
+            values = np.stack(parts, len(swept)) if others else parts[0]
+            add(f"evaluation_episode_{name}", values, units, "of each evaluation episode", (*evaluated, "episode"))
+    for name, values in (infos or {}).items():
+        mean = np.mean(values, -1, np.float64)
+        add(
+            f"evaluation_info_{name}",
+            mean,
+            "1",
+            f"{name}: mean over the steps of {episodes} episodes of the greedy policy",
+        )
     for k in range(0 if costs is None else np.shape(costs)[-1]):
         mean = np.mean(np.asarray(costs)[..., k], -1, np.float64)
         add(f"evaluation_cost_{k}", mean, "cost", f"mean over {episodes} episodes of the greedy policy")
@@ -629,6 +653,7 @@ def configurations(dataset: "xr.Dataset") -> "list[tuple[dict[str, Any], xr.Data
 
     Where the sweep was of trials, what they tried is among the hyper-parameters.
     """
+    dataset = dataset.drop_dims("episode", errors="ignore")
     names = [str(name) for name in dataset.sizes if name not in ("seed", "env_step")]
     tried = [str(name) for name, coord in dataset.coords.items() if coord.dims == ("trial",) and name != "trial"]
     sizes = [dataset.sizes[name] for name in names]

@@ -49,6 +49,7 @@ class Spec:
     evaluations: tuple[str, ...] = ()  # beside that of the greedy policy; see `jaxrl.evaluations`
     earlier: tuple[tuple[int, int], ...] = ()  # (env_steps, num_evals) of the budgets that this one extends
     imports: tuple[str, ...] = ()  # modules that register the agent or the environment
+    keep_episodes: bool = False  # in the results, each evaluation episode beside their means
 
     def build(self) -> tuple[Agent, Any]:
         """Returns (agent, env_params).
@@ -71,7 +72,7 @@ class Spec:
     def identity(self) -> dict[str, Any]:
         """Returns what a checkpoint must agree on: all that the state depends on, but not how long the run is."""
         entries = self.to_json()
-        budget = ("env_steps", "num_evals", "earlier", "eval_episodes", "evaluations", "imports")
+        budget = ("env_steps", "num_evals", "earlier", "eval_episodes", "evaluations", "imports", "keep_episodes")
         hp = {name: value for name, value in entries["hp"].items() if name != "total_steps"}
         env = self.build()[0].env
         rest = {name: value for name, value in entries.items() if name not in budget}
@@ -175,6 +176,7 @@ _KINDS = {
     "eval_episodes": Size,
     "evaluations": tuple[str, ...],
     "imports": tuple[str, ...],
+    "keep_episodes": bool,
     "earlier": tuple[tuple[Annotated[float, Bounds(1)], Size], ...],
 }
 
@@ -284,6 +286,7 @@ def train(
                 env_steps=spec.env_steps,
                 num_evals=spec.num_evals,
                 eval_episodes=spec.eval_episodes,
+                keep_episodes=spec.keep_episodes,
                 directory=directory if resume else None,
                 identity=spec.identity(),
                 resume=bool(there),

@@ -263,6 +263,7 @@ def sweep(
     shared: Any = (),
     evaluate: Sequence[str] = (),
     keep_policies: bool = False,
+    keep_episodes: bool = False,
 ) -> "xarray.Dataset | None":
     """Trains every combination of a grid, or every one of a list of trials, with every seed.
 
@@ -288,6 +289,7 @@ def sweep(
         evaluate: what is evaluated beside the greedy policy; see `jaxrl.evaluations`.
         keep_policies: keep what the policies read of the final states with the chunks; `jaxrl.load(directory)` has
             them, and so have `jaxrl evaluate` and `jaxrl render` with --trial.
+        keep_episodes: keep each evaluation episode in the results, beside their means.
 
     Returns:
         Evaluation and training curves: with a dimension for every axis of the grid, or with the dimension "trial" and
@@ -349,7 +351,7 @@ def sweep(
 
             known = {"config": config, "hp": hp, "grid": axes, "trials": None if trials is None else wanted}
             known |= {"seeds": seeds, "steps": env_steps, "evals": num_evals, "eval_episodes": eval_episodes}
-            known |= {"evaluations": list(evaluate), "keep_policies": keep_policies}
+            known |= {"evaluations": list(evaluate), "keep_policies": keep_policies, "keep_episodes": keep_episodes}
             stack.enter_context(sweep_directory(directory, module, env, env_params, known, count > 1))
         store = Store(directory)
         chunks = store.open(settings, chunks)
@@ -362,7 +364,7 @@ def sweep(
         if parts is None:
             return None
         taken = [np.asarray([0, *schedule(program.agent, env_steps, num_evals).env_steps]) for program in programs]
-        dataset = _labelled(programs, parts, wanted, axes, seeds, taken)
+        dataset = _labelled(programs, parts, wanted, axes, seeds, taken, keep_episodes)
         if directory is not None:
             from jaxrl import plotting
 
@@ -506,9 +508,10 @@ class _Job:
 
     def _run(self, start: int) -> dict[str, np.ndarray]:
         metrics, evaluation, others, kept = self.compiled(placement.spread(self._slice(start, self.part)), self.shared)
-        curves = {f"evaluation.{name}": x for name, x in evaluation._asdict().items()}
+        curves = {f"evaluation.{name}": x for name, x in evaluation._replace(info=())._asdict().items()}
+        curves |= {f"info.{name}": x for name, x in dict(evaluation.info).items()}
         for other, values in others.items():
-            curves |= {f"others.{other}.{name}": x for name, x in values._asdict().items()}
+            curves |= {f"others.{other}.{name}": x for name, x in values._replace(info=())._asdict().items()}
         curves |= {f"episodes.{name}": x for name, x in metrics.episodes._asdict().items()}
         curves |= {f"scalars.{name}": x for name, x in metrics.scalars.items()} | kept
         # (): an environment without costs
@@ -676,6 +679,7 @@ def _labelled(
     grid: dict[str, Any] | None,
     seeds: list[int],
     taken: list[np.ndarray],
+    keep_episodes: bool = False,
 ) -> "xarray.Dataset":
     """Joins the programs' lanes in the order of the trials; a grid's axes each become a dimension.
 
@@ -686,6 +690,7 @@ def _labelled(
         grid: what they are the combinations of; None: they have one dimension.
         seeds: of each trial.
         taken: of each program, the environment steps at its evaluations.
+        keep_episodes: keep each evaluation episode.
     """
     order = np.argsort([trial for program in programs for trial in program.trials])
     dims = {"trial": list(range(len(trials)))} if grid is None else {axis: list(v) for axis, v in grid.items()}
@@ -711,6 +716,8 @@ def _labelled(
         lengths=curves["evaluation.lengths"],
         train=(curves["episodes.return_sum"], curves["episodes.length_sum"], curves["episodes.count"]),
         costs=curves.get("evaluation.costs"),
+        infos={name.removeprefix("info."): x for name, x in curves.items() if name.startswith("info.")},
+        keep_episodes=keep_episodes,
         scalars={name.removeprefix("scalars."): x for name, x in curves.items() if name.startswith("scalars.")},
         dims=dims,
         others={

@@ -27,6 +27,7 @@ def to_dataframe(dataset: "xr.Dataset") -> "pd.DataFrame":
     Args:
         dataset: what `results.curves` or `results.load` returned.
     """
+    dataset = dataset.drop_dims("episode", errors="ignore")  # single episodes would repeat every other column
     table = dataset.to_dataframe().reset_index()
     first = [name for name in (*dataset.sizes, *dataset.coords) if name in table]
     return table[[*dict.fromkeys(first), *dataset.data_vars]]  # pyright: ignore[reportReturnType]

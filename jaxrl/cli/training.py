@@ -40,6 +40,8 @@ class TrainOptions:
     evaluations: EvaluationNames = ()
     """What is evaluated beside the greedy policy: sampling (the policy that explores), own_reward (without wrappers
     that change the reward), test (levels that training does not see)."""
+    keep_episodes: bool = False
+    """Keep each evaluation episode in the results (evaluation_episode_return), beside their means."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """A run directory: begin with what its runs learnt, seed by seed, or all with its only one. Hyper-parameters and
     environment may differ, not agent, networks and spaces; schedules and all that counts begin anew."""
@@ -75,6 +77,8 @@ class SweepOptions:
     """What is evaluated beside the greedy policy: sampling, own_reward, test; as in `jaxrl train`."""
     out: Path | None = None
     """Directory of the results; runs/sweep-AGENT-ENV-TIME unless given. One that is in use is never overwritten."""
+    keep_episodes: bool = False
+    """Keep each evaluation episode in the results (evaluation_episode_return), beside their means."""
     keep_policies: bool = False
     """Keep the policies of all runs, for `jaxrl evaluate` and `jaxrl render` with --trial."""
     share: str = ""
@@ -122,6 +126,7 @@ def train(agent: str, env: str, argv: list[str]) -> None:
         num_evals=options.evals,
         eval_episodes=options.eval_episodes,
         evaluations=options.evaluations,
+        keep_episodes=options.keep_episodes,
         imports=options.imports,
     )
     use_all_cores(options.seeds, envs.make(env, **env_options)[0].observation_space)
@@ -235,6 +240,7 @@ def _sweep(
                 share=share,
                 evaluate=options.evaluations,
                 keep_policies=options.keep_policies,
+                keep_episodes=options.keep_episodes,
                 report=lambda line: print(line, file=sys.stderr),
             )
 

@@ -15,7 +15,7 @@ from jaxrl import driver, warm_start
 from jaxrl.agents import dqn, ppo, q_learning
 from jaxrl.driver import NonFiniteError, _check_finite, _Pace
 from jaxrl.train import EVAL_SEED, schedule
-from jaxrl.types import Metrics
+from jaxrl.types import Metrics, Policy
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +251,46 @@ def test_a_warm_start_forgets_what_was_met(name):
     for field in taken._fields:
         if field != "q":
             jax.tree.map(np.testing.assert_array_equal, getattr(taken, field), getattr(fresh.learner, field))
+
+
+def constant(action):
+    return Policy(lambda key, obs, memory: (jnp.full(len(obs), action), memory, ()))
+
+
+def test_what_an_environment_says_is_recorded(tmp_path):
+    """A diver who goes right all the time has no bad episode, one who goes left at once has nothing else."""
+    env, params = envs.make("DeepSea-bsuite", size=4, mapping_seed=None, max_steps=4)
+    for action, bad in ((1, 0.0), (0, 1.0)):
+        played = jaxrl.evaluate(env, params, constant(action), jax.random.key(0), 3)
+        assert list(played.info) == ["bad_episode"]
+        np.testing.assert_array_equal(played.info["bad_episode"], np.full(3, bad))
+    options = {"seeds": 2, "env_steps": 2_000, "num_evals": 2, "eval_episodes": 4, "config": dqn.Config(hidden=(4,))}
+    curves = jaxrl.fit("dqn", (env, params), **options).results
+    assert curves.evaluation_info_bad_episode.dims == ("seed", "env_step")
+    assert ((curves.evaluation_info_bad_episode >= 0) & (curves.evaluation_info_bad_episode <= 1)).all()
+    swept = jaxrl.sweep("dqn", env, params, **options)
+    np.testing.assert_allclose(swept.evaluation_info_bad_episode, curves.evaluation_info_bad_episode, rtol=1e-6)
+    cartpole, physics = envs.make("CartPole-v1", max_steps=3)
+    assert jaxrl.evaluate(cartpole, physics, constant(0), jax.random.key(0), 3).info == ()
+
+
+def test_single_episodes_are_kept_on_request(agent, tmp_path):
+    agent, params = agent
+    options = {"env_steps": 2_000, "num_evals": 2, "eval_episodes": 6}
+    kept = jaxrl.fit(agent, params, seeds=2, **options, keep_episodes=True, directory=tmp_path / "run").results
+    plain = jaxrl.fit(agent, params, seeds=2, **options).results
+    assert kept.evaluation_episode_return.dims == ("seed", "env_step", "episode")
+    np.testing.assert_allclose(kept.evaluation_episode_return.mean("episode"), plain.evaluation_return, rtol=1e-6)
+    np.testing.assert_allclose(kept.evaluation_episode_length.mean("episode"), plain.evaluation_length, rtol=1e-6)
+    xarray.testing.assert_identical(kept.drop_dims("episode"), plain)
+    xarray.testing.assert_equal(jaxrl.results.load(tmp_path / "run" / "results.nc"), kept)
+    swept = jaxrl.sweep("q_learning", agent.env, params, seeds=2, **options, keep_episodes=True, evaluate=["sampling"])
+    assert swept.evaluation_episode_return.dims == ("evaluation", "seed", "env_step", "episode")
+    greedy = swept.evaluation_episode_return.sel(evaluation="greedy")
+    np.testing.assert_array_equal(greedy, kept.evaluation_episode_return)
+    rows = jaxrl.tables.to_dataframe(kept)
+    assert len(rows) == 2 * 3
+    assert len(jaxrl.results.configurations(swept)) == 2  # greedy and sampling, not one for each episode
 
 
 def test_what_cannot_begin_with_another_run_is_refused(agent):

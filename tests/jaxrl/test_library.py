@@ -18,6 +18,7 @@ from envs.wrappers import ActionRepeat
 from jaxrl import cli, policy_state, results, runs
 from jaxrl.agents import ppo, q_learning
 from jaxrl.rollout import initial_memory
+from jaxrl.train import with_total_steps
 
 SMALL = {"env_steps": 2_000, "num_evals": 2, "eval_episodes": 4}
 PPO = ppo.Config(num_envs=2, rollout_length=16, num_minibatches=1, hidden=(4,))
@@ -244,7 +245,7 @@ def test_what_a_policy_reads_is_a_small_part_of_the_state(agent):
     env, params = envs.make("CartPole-v1")
     config = module.Config(normalize_obs=True)
     made = module.make(env, config)
-    hp = module.Hyperparams(total_steps=1e4)
+    hp = with_total_steps(module.Hyperparams(), 10_000)
     state = jax.jit(made.init)(jax.random.key(0), hp, params)
     shapes = jax.eval_shape(lambda: state)
     places = policy_state.read(made, shapes)
