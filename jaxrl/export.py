@@ -423,7 +423,7 @@ def _ends(scan: Mapping[str, Any]) -> tuple[int, int]:
         consts, carry, _ = map(len, scan["ft_in"].unpack())
         return consts, consts + carry
     raise InputError(
-        f"jax {jax.__version__} describes a scan by {', '.join(sorted(scan))}, which this version of jaxrl does not know, "
+        f"jax {jax.__version__} describes a scan by {', '.join(sorted(scan))}, unknown to this version of jaxrl, "
         "so a policy that contains one cannot be exported. It knows jax 0.10 to 0.12."
     )
 
