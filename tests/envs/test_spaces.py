@@ -140,3 +140,41 @@ def test_flatten_keeps_any_batch_axes():
     assert spaces.flatten(Discrete(3), jnp.zeros((4, 5), jnp.int32)).shape == (4, 5, 3)
     assert spaces.flatten(Box(0.0, 1.0, (2, 2)), jnp.zeros((4, 5, 2, 2))).shape == (4, 5, 4)
     assert spaces.flatten(MultiDiscrete((2, 3)), jnp.zeros((4, 5, 2), jnp.int32)).shape == (4, 5, 5)
+
+
+MOST = float(np.finfo(np.float32).max)
+LIMITS = [
+    Box(0, 2**31 - 1, (3,), np.int32),
+    Box(-(2**31), 2**31 - 1, (3,), np.int32),
+    Box(-128, 127, (3,), np.int8),
+    Box(5, 2**32 - 1, (3,), np.uint32),
+    Box(-MOST, MOST, (3,)),
+    Box(-MOST, 2.0, (3,)),
+]
+
+
+@pytest.mark.parametrize("space", LIMITS, ids=str)
+def test_samples_at_the_limits_of_a_type(space):
+    many = draws(space)
+    assert all(spaces.contains(space, row) for row in many[:200])
+    assert len(np.unique(many)) > (200 if space.dtype == np.int8 else 5000)
+
+
+@pytest.mark.parametrize("space", LIMITS[:4], ids=str)
+def test_integers_at_the_limits_are_uniform(space):
+    low, high = int(space.lower[0]), int(space.upper[0])
+    share = (draws(space).astype(np.float64) - low) / (high - low)
+    np.testing.assert_allclose(np.quantile(share, (0.1, 0.5, 0.9)), (0.1, 0.5, 0.9), atol=0.03)
+
+
+@pytest.mark.parametrize("space", [MIXED, {"a": MIXED, "b": MIXED}, LIMITS[1]], ids=str)
+def test_no_key_is_used_twice(space):
+    with jax.debug_key_reuse(True):
+        jax.jit(lambda key: spaces.sample(space, key))(jax.random.key(0))
+
+
+def test_where_a_box_has_bounds():
+    np.testing.assert_array_equal(MIXED.has_lower, [True, True, False, False])
+    np.testing.assert_array_equal(MIXED.has_upper, [True, False, True, False])
+    assert not Box(-MOST, MOST, (1,)).has_lower.any()
+    assert Box(-(2**31), 2**31 - 1, (1,), np.int32).has_lower.all()

@@ -13,6 +13,7 @@ import envs
 from envs import episode
 from envs.errors import InputError
 from envs.probes import DelayedReward
+from envs.spaces import Box
 from jaxrl import networks
 from jaxrl.agents import apg
 from jaxrl.distributions import SquashedNormal
@@ -112,6 +113,8 @@ def test_what_it_cannot_do_is_said():
     cartpole, pendulum = envs.make("CartPole-v1")[0], envs.make("Pendulum-v1")[0]
     with pytest.raises(InputError, match="apg needs a Box action space"):
         apg.make(cartpole)
+    with pytest.raises(InputError, match="apg follows gradients through actions, and integers have none"):
+        apg.build(apg.Config(), Box(-1.0, 1.0, (2,)), Box(0, 5, (1,), np.int32))
     with pytest.raises(InputError, match=r"critic_minibatches=7 does not divide num_envs · horizon = 16 · 32 = 512"):
         apg.make(pendulum, apg.Config(critic_minibatches=7))
 

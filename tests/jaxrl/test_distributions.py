@@ -5,7 +5,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from jaxrl.distributions import Categorical, Normal, SquashedNormal, at_index
+from jaxrl.distributions import Categorical, MultiCategorical, Normal, SquashedNormal, at_index
 
 DRAWS = 100_000
 
@@ -221,3 +221,45 @@ def test_policy_gradient_raises_the_probability_of_a_praised_action():
     logits = jnp.zeros(3)
     grad = jax.grad(lambda z: Categorical(z).log_prob(jnp.int32(1)))(logits)
     np.testing.assert_allclose(grad, [-1 / 3, 2 / 3, -1 / 3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("logits", [[0.0, -200.0], [0.0, 0.0], [-200.0, 0.0]])
+def test_divergence_from_a_mask_is_infinite_however_improbable_the_action(logits):
+    masked = Categorical(jnp.array([0.0, -jnp.inf]))
+    assert float(Categorical(jnp.array(logits)).kl(masked)) == np.inf
+    assert float(masked.kl(masked)) == 0.0
+    assert np.isfinite(jax.grad(lambda x: masked.kl(Categorical(x)))(jnp.array(logits))).all()
+
+
+def joint(dist, nvec):
+    """Every combination of several choices, i32[prod(nvec), N], and its log-probability by hand."""
+    combinations = np.stack(np.meshgrid(*map(np.arange, nvec), indexing="ij"), -1).reshape(-1, len(nvec))
+    rows = [
+        scipy.special.log_softmax(np.asarray(row[:n], np.float64)) for row, n in zip(dist.logits, nvec, strict=True)
+    ]
+    return combinations, sum(row[combinations[:, i]] for i, row in enumerate(rows))
+
+
+def test_several_choices_against_their_joint_distribution():
+    nvec, rng = (2, 3, 4), np.random.default_rng(0)
+    flat = [jnp.asarray(rng.normal(size=9), jnp.float32) for _ in range(2)]
+    dist, other = (MultiCategorical.of(logits, nvec) for logits in flat)
+    assert dist.logits.shape == (3, 4)
+    combinations, log_prob = joint(dist, nvec)
+    of_other = joint(other, nvec)[1]
+    np.testing.assert_allclose(jax.vmap(dist.log_prob)(jnp.asarray(combinations)), log_prob, rtol=1e-5)
+    np.testing.assert_allclose(dist.entropy(), -(np.exp(log_prob) * log_prob).sum(), rtol=1e-5)
+    np.testing.assert_allclose(dist.kl(other), (np.exp(log_prob) * (log_prob - of_other)).sum(), rtol=1e-4)
+    np.testing.assert_array_equal(dist.mode(), combinations[log_prob.argmax()])
+    many, drawn_log_prob = jax.jit(jax.vmap(dist.sample_and_log_prob))(jax.random.split(jax.random.key(0), 20_000))
+    number = np.ravel_multi_index(np.asarray(many).T, nvec)
+    assert scipy.stats.chisquare(np.bincount(number, minlength=24), 20_000 * np.exp(log_prob)).pvalue > 1e-3
+    np.testing.assert_allclose(drawn_log_prob, log_prob[number], rtol=1e-4)
+
+
+def test_masks_of_several_choices():
+    mask = jnp.array([False, True, False, False, False, True, False, True, True])  # the second choice has none left
+    dist = MultiCategorical.of(jnp.zeros(9), (2, 3, 4), mask)
+    np.testing.assert_allclose(jnp.exp(dist.logits), [[0, 1, 0, 0], [1, 1, 1, 0], [1, 0, 1, 1]])
+    gradient = jax.grad(lambda x: MultiCategorical.of(x, (2, 3, 4), mask).entropy())(jnp.arange(9.0))
+    assert np.isfinite(gradient).all()

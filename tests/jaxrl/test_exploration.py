@@ -119,3 +119,20 @@ def test_schedules_can_be_swept_by_vmap():
     ends, fractions = jnp.array([0.1, 0.5]), jnp.array([0.25, 1.0])
     swept = jax.jit(jax.vmap(exploration.anneal, in_axes=(None, 0, None, 0)))(1.0, ends, jnp.float32(0.5), fractions)
     np.testing.assert_allclose(swept, [0.1, 0.75], rtol=1e-6)
+
+
+def test_only_what_is_allowed_is_taken():
+    allowed = jnp.tile(jnp.array([[True, False, True, True], [False, False, True, False]]), (DRAWS // 2, 1))
+    q = jnp.broadcast_to(jnp.array([0.0, 9.0, 2.0, 2.0]), (DRAWS, 4))
+    masked = jax.jit(exploration.epsilon_greedy, static_argnames="random_ties")
+    actions = np.asarray(masked(jax.random.key(0), q, 0.3, allowed=allowed))
+    counts = frequencies(actions[::2], 4)
+    assert counts[1] == 0
+    assert scipy.stats.chisquare(counts[[0, 2, 3]], DRAWS / 2 * np.array([0.1, 0.8, 0.1])).pvalue > 1e-3
+    assert np.all(actions[1::2] == 2)
+    ties = frequencies(np.asarray(masked(jax.random.key(1), q, 0.0, random_ties=True, allowed=allowed))[::2], 4)
+    assert ties[0] == ties[1] == 0
+    assert scipy.stats.chisquare(ties[2:]).pvalue > 1e-3
+    anywhere = np.asarray(exploration.uniform(jax.random.key(2), (DRAWS,), 4, allowed))
+    assert scipy.stats.chisquare(frequencies(anywhere[::2], 4)[[0, 2, 3]]).pvalue > 1e-3
+    assert np.all(anywhere[1::2] == 2)

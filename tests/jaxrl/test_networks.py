@@ -58,6 +58,55 @@ def test_encode():
         networks.encode(Box(-1, 1, (4,)), "nature_cnn", jnp.zeros(4))
 
 
+def test_bytes_are_scaled_wherever_they_are():
+    picture, obs = Box(0, 255, (2, 2, 1), np.uint8), jnp.full((3, 2, 2, 1), 51, jnp.uint8)
+    space = {"a": Box(-1.0, 1.0, (1,)), "b": (picture, Discrete(2)), "c": Box(0, 3, (1,), np.uint8)}
+    seen = {"a": jnp.full((3, 1), 0.5), "b": (obs, jnp.ones(3, jnp.int32)), "c": jnp.full((3, 1), 3, jnp.uint8)}
+    np.testing.assert_allclose(networks.encode(picture, "mlp", obs), np.full((3, 4), 0.2))
+    np.testing.assert_allclose(networks.encode(space, "mlp", seen)[1], [0.5, 0.2, 0.2, 0.2, 0.2, 0, 1, 3])
+    # What a signal has made of them is no longer bytes.
+    np.testing.assert_allclose(networks.encode(picture, "minatar_cnn", -2.0 * jnp.ones((2, 2, 1))), -2.0)
+
+
+def test_masks_are_not_seen():
+    space = {"board": Box(0, 255, (4, 4, 1), np.uint8), "action_mask": Box(0, 1, (2,), np.bool_)}
+    obs = {"board": jnp.full((4, 4, 1), 255, jnp.uint8), "action_mask": jnp.array([True, False])}
+    np.testing.assert_array_equal(networks.encode(space, "minatar_cnn", obs), np.ones((4, 4, 1)))
+    assert networks.input_shape(space, "minatar_cnn") == (4, 4, 1)
+    assert networks.input_shape(space | {"hand": Discrete(3)}, "mlp") == (19,)
+
+
+def test_an_observation_without_entries_is_a_constant():
+    net = networks.q_network(Box(-1, 1, (0,)), 3, "mlp", (8,), "relu")
+    params = net.init(jax.random.key(0))
+    np.testing.assert_array_equal(net.apply(params, jnp.zeros((5, 0))), np.zeros((5, 3)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "torso", "fits"),
+    [
+        ((35, 84, 4), "nature_cnn", "'mlp', 'minatar_cnn'"),
+        ((2, 9, 1), "minatar_cnn", "'mlp'"),
+        ((84, 84, 0), "nature_cnn", "'mlp'"),
+    ],
+)
+def test_pictures_that_a_torso_does_not_fit_on(shape, torso, fits):
+    space = Box(0, 255, shape, np.uint8)
+    makers = [
+        lambda: networks.q_network(space, 2, torso, (8,), "relu"),
+        lambda: networks.recurrent(space, [("q", 2, 1.0)], torso, (8,), "relu", 4),
+        lambda: networks.implicit_quantiles(space, 2, 4, torso, (8,), "relu"),
+    ]
+    for make in makers:
+        with pytest.raises(InputError, match=f"torso '{torso}' needs pictures of at least .* What fits: {fits}\\."):
+            make()
+
+
+def test_the_smallest_picture_that_fits():
+    net = networks.q_network(Box(0, 255, (36, 36, 1), np.uint8), 2, "nature_cnn", (8,), "relu")
+    assert jax.eval_shape(net.init, jax.random.key(0))["CNN_0"]["Conv_2"]["kernel"].shape == (3, 3, 64, 64)
+
+
 def test_dueling_is_value_plus_centred_advantage():
     space = Box(-1, 1, (4,))
     net = networks.q_network(space, 3, "mlp", (16,), "relu", dueling=True)

@@ -108,3 +108,13 @@ def test_runs_are_independent_under_vmap():
     for i in range(2):
         alone = jax.jit(scaled)(rewards[i], ended[i])
         np.testing.assert_allclose(both[i], alone, rtol=1e-5)
+
+
+def test_the_first_reward_after_many_of_0_is_clipped():
+    scale, running = normalize.init_return_scale(1), np.zeros((1000, 1), bool)
+    for _ in range(20):
+        scale, _ = normalize.scale_rewards(scale, np.zeros((1000, 1), np.float32), running, 0.99)
+    rewards = np.array([[1.0], [0.0], [-1.0]], np.float32)
+    np.testing.assert_allclose(normalize.scale_rewards(scale, rewards, running[:3], 0.99)[1], [[10.0], [0.0], [-10.0]])
+    assert float(normalize.scale_rewards(scale, rewards, running[:3], 0.99, clip=np.inf)[1][0, 0]) > 50
+    np.testing.assert_allclose(normalize.scale_rewards(scale, rewards, running[:3], 0.99, 2.0)[1][0], [2.0])

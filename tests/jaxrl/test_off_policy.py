@@ -10,8 +10,10 @@ import pytest
 
 import envs
 from envs import probes
+from envs.base import Env, Step
 from envs.errors import InputError
 from envs.goals.bit_flipping import BitFlipping
+from envs.spaces import Box, Discrete, MultiDiscrete
 from jaxrl import n_step
 from jaxrl.loops import off_policy
 from jaxrl.replay import ring, sequences
@@ -87,6 +89,8 @@ class Bound(NamedTuple):
 def bind(env, params, config=CONFIG, policy=None, surprise=None, **options):
     """The loop around a `keeper`."""
     row = example(env)._replace(extras=options.get("extras", ()))
+    if isinstance(env.action_space, Box):
+        row = row._replace(action=jax.ShapeDtypeStruct(env.action_space.shape, jnp.float32))
     if "burn_in" in options:
         row = sequences.stored(row, options["burn_in"] + config.n_step - 1 + config.rollout_length)
     else:
@@ -146,6 +150,76 @@ def test_actions_are_scaled_for_the_environment_and_kept_in_the_unit_box():
     for policy in (it.agent.policy(state), it.agent.explore(state)):
         action, _, _ = policy.act(jax.random.key(0), jnp.zeros((2, 3)), ())
         np.testing.assert_array_equal(action, [[1.5], [1.5]])
+
+
+@dataclasses.dataclass(frozen=True)
+class Dial(Env):
+    """Shows the last number it was set to, 0 … 20, and a mask of two actions; pays it, as an integer."""
+
+    max_steps: int | None = 4
+    discrete: bool = False
+
+    @property
+    def observation_space(self):
+        mask = {"action_mask": Box(0, 1, (2,), np.bool_)} if self.discrete else {}
+        return {"number": Box(0, 20, (1,), np.int32), **mask}
+
+    @property
+    def action_space(self):
+        return Discrete(2) if self.discrete else Box(0, 20, (1,), np.int32)
+
+    def default_params(self):
+        return ()
+
+    def show(self, number):
+        return {"number": number} | ({"action_mask": jnp.array([False, True])} if self.discrete else {})
+
+    def reset(self, key, params):
+        return self.show(jnp.zeros(1, jnp.int32)), jnp.int32(0)
+
+    def step(self, key, state, action, params):
+        number = jnp.atleast_1d(action)
+        assert number.dtype == jnp.int32  # what the environment declares, not what the policy thinks in
+        return Step(self.show(number), state, number[0], jnp.bool_(False), {})
+
+
+def test_integer_actions_and_rewards():
+    """The policy says ¾ of the unit box: 17.5, so 18; the replay keeps ¾ and rewards as floats."""
+    it = bind(Dial(), ())
+    state, _ = it.step(it.init(jax.random.key(0)))
+    rows = it.rows(state)
+    assert rows.reward.dtype == np.float32
+    assert rows.action.dtype == np.float32
+    np.testing.assert_array_equal(rows.action[-6:], np.full((6, 1), 0.75))
+    np.testing.assert_array_equal(rows.reward[-6:], np.full(6, 18.0))
+    random = rows.action[:-6, 0]
+    np.testing.assert_array_equal(rows.reward[:-6], np.round(10 + 10 * random))
+    assert len(np.unique(random)) == len(random)
+
+
+def test_the_warmup_takes_what_is_allowed():
+    it = bind(Dial(discrete=True), (), changed(warmup_steps=30))
+    assert set(it.rows(it.init(jax.random.key(0))).action.tolist()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (MultiDiscrete((2, 3)), r"keeper needs a Box or Discrete action space.* ppo, a2c, trpo, reinforce"),
+        (Box(-1.0, 1.0, (2,)), "keeper masks Discrete actions"),
+        (Discrete(3), "keeper masks Discrete actions"),
+    ],
+)
+def test_actions_that_do_not_fit_are_refused(actions, message):
+    @dataclasses.dataclass(frozen=True)
+    class Other(Dial):
+        @property
+        def action_space(self):
+            return actions
+
+    env = Other(discrete=True)
+    with pytest.raises(InputError, match=message):
+        off_policy.make("keeper", env, keeper(constant(env), ()), CONFIG)
 
 
 def test_discrete_actions_are_left_as_they_are():

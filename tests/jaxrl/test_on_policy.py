@@ -9,8 +9,12 @@ import pytest
 
 import envs
 from envs import threefry
+from envs.base import Env, Step
+from envs.errors import InputError
+from envs.spaces import Box, Discrete
+from jaxrl import networks, signals
 from jaxrl.loops import clock, on_policy
-from jaxrl.types import Algorithm, Diagnostics, Policy, Signal
+from jaxrl.types import Algorithm, Diagnostics, Policy, Signal, Transition
 
 SIZES = {"num_envs": 3, "rollout_length": 10}
 
@@ -222,6 +226,69 @@ def test_the_update_sees_what_the_policy_saw_and_signals_move_afterwards():
         np.testing.assert_allclose(noted.obs, 10 * (2 * (i + 1) + 100 * (i + 1)))
         keys = {tuple(np.asarray(told[name]).tolist()) for name in ("key", "key_1", "key_100")}
         assert len(keys) == 3
+
+
+class Coin(Env):
+    """Ends after one step or after nine, as likely; reward 1. The mean return is 5."""
+
+    @property
+    def observation_space(self):
+        return Box(0.0, 9.0, (1,))
+
+    @property
+    def action_space(self):
+        return Discrete(2)
+
+    def default_params(self):
+        return ()
+
+    def reset(self, key, params):
+        left = jnp.where(jax.random.bernoulli(key), 9, 1)
+        return left[None].astype(jnp.float32), left
+
+    def step(self, key, state, action, params):
+        return Step((state - 1)[None].astype(jnp.float32), state - 1, jnp.float32(1), state == 1, {})
+
+
+def test_episodes_that_are_reported_are_no_shorter_than_others():
+    """Of those that end within the rollout too many are short."""
+    config = on_policy.Config(num_envs=2000, rollout_length=12)
+    agent = on_policy.make("fake", Coin(max_steps=9), algorithm(), config, whole_episodes=True)
+    state = jax.jit(agent.init)(jax.random.key(0), on_policy.Hyperparams(), ())
+    _, metrics = jax.jit(agent.step)(state)
+    stats, batch = metrics.episodes, metrics.scalars["batch"]
+    assert abs(float(stats.return_sum) / int(stats.count) - 5.0) < 0.3
+    assert int(stats.length_sum) == float(stats.return_sum) == float(batch.weight.sum())
+    ended = np.asarray(batch.terminated | batch.truncated)
+    last = np.where(ended, np.arange(1, 13)[:, None], 0).max(0)  # steps of all that ended
+    assert last.sum() / ended.sum() < 4.5
+    assert int(stats.count) >= 2000
+
+
+def test_parts_of_an_observation_are_normalised_each_for_itself():
+    space = {
+        "picture": Box(0, 255, (2,), np.uint8),
+        "kind": Discrete(3),
+        "action_mask": Box(0, 1, (2,), np.bool_),
+    }
+    signal = signals.observations(space)
+    rng = np.random.default_rng(0)
+    obs = {
+        "picture": jnp.asarray(rng.integers(0, 256, (500, 1, 2)), jnp.uint8),
+        "kind": jnp.asarray(rng.integers(0, 3, (500, 1)), jnp.int32),
+        "action_mask": jnp.asarray(rng.random((500, 1, 2)) < 0.5),
+    }
+    flag = jnp.zeros((500, 1), bool)
+    batch = Transition(obs, flag, jnp.zeros((500, 1)), flag, flag, obs)
+    state, _, _ = signal.gathered((), signal.init(jax.random.key(0), ()), batch, jax.random.key(0))
+    seen = signal.seen((), state, obs)
+    np.testing.assert_array_equal(seen["kind"], obs["kind"])
+    np.testing.assert_array_equal(seen["action_mask"], obs["action_mask"])
+    # The network's encoder leaves what is normalised as it is: no second division by 255.
+    encoded = np.asarray(networks.encode(space, "mlp", seen))
+    np.testing.assert_allclose(encoded[..., -2:].std((0, 1)), 1.0, atol=1e-3)
+    with pytest.raises(InputError, match="normalize_obs needs Box observations"):
+        signals.observations({"kind": Discrete(3)})
 
 
 def test_normalisation_is_what_the_configuration_asks_for():

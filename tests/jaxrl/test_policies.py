@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from envs.errors import InputError
-from envs.spaces import Box, Discrete
+from envs.spaces import Box, Discrete, MultiDiscrete
 from jaxrl import policies
 
 SHAPE = ("mlp", (8,), "tanh")
@@ -52,3 +52,21 @@ def test_ways_into_the_box():
     np.testing.assert_allclose(tanh, [[2 * np.tanh(0.5), 5 + 5 * np.tanh(-3.0)], [2.0, 5.0]], rtol=1e-4)
     with pytest.raises(InputError, match="finite bounds"):
         policies.build("test", Box(-1, 1, (4,)), Box(-np.inf, np.inf, (2,)), *SHAPE, squash="tanh")
+
+
+def test_a_mask_that_forbids_everything_forbids_nothing():
+    space = {"board": Box(-1, 1, (4,)), "action_mask": Box(0, 1, (3,), jnp.bool_)}
+    nets = policies.build("test", space, Discrete(3), *SHAPE)
+    obs = {"board": jnp.ones((1, 4)), "action_mask": jnp.zeros((1, 3), bool)}
+    policy = nets.policy(nets.init(jax.random.key(0)), obs)
+    np.testing.assert_allclose(policy.entropy(), np.log(3), rtol=1e-2)
+
+
+def test_several_actions_have_masks_of_all_of_them():
+    space = {"board": Box(-1, 1, (4,)), "action_mask": Box(0, 1, (5,), jnp.bool_)}
+    nets = policies.build("test", space, MultiDiscrete((2, 3)), *SHAPE)
+    obs = {"board": jnp.ones((1, 4)), "action_mask": jnp.array([[False, True, True, True, False]])}
+    policy = nets.policy(nets.init(jax.random.key(0)), obs)
+    np.testing.assert_allclose(policy.entropy(), np.log(2), rtol=1e-2)
+    with pytest.raises(InputError, match="action_mask"):
+        policies.build("test", space, MultiDiscrete((2, 2)), *SHAPE)

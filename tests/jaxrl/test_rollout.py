@@ -1,3 +1,4 @@
+import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +12,6 @@ import envs
 from envs import episode, spaces
 from envs.base import Env, Step
 from envs.episode import BULK_START_BYTES, RESERVE_BYTES
-from envs.errors import InputError
 from envs.spaces import Box, Discrete
 from jaxrl.evaluate import evaluate
 from jaxrl.rollout import example, initial_memory, rollout
@@ -157,9 +157,14 @@ def test_evaluate_gives_every_policy_the_same_starts():
     np.testing.assert_array_equal(first.returns, second.returns)
 
 
-def test_evaluate_needs_a_bound():
-    with pytest.raises(InputError, match="no time limit"):
-        evaluate(CountdownEnv(max_steps=None), 0.0, count_policy(), jax.random.key(0), 2)
+def test_evaluate_has_a_bound_where_nothing_else_has(monkeypatch):
+    """Episodes that it cuts are told from the others."""
+    monkeypatch.setattr(sys.modules["jaxrl.evaluate"], "MOST_STEPS", 4)
+    result = evaluate(CountdownEnv(max_steps=None), 0.0, count_policy(), jax.random.key(0), 64)
+    assert int(result.lengths.max()) == 4
+    np.testing.assert_array_equal(result.returns[~result.finished], 4.0)
+    assert set(np.asarray(result.lengths)[result.finished].tolist()) == {2, 3, 4}
+    assert 0 < int(result.finished.sum()) < 64
     result = evaluate(CountdownEnv(max_steps=None), 0.0, count_policy(), jax.random.key(0), 64, max_steps=3)
     assert not bool(result.finished.all())
     assert bool(result.finished.any())

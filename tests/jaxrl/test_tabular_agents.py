@@ -44,6 +44,14 @@ def test_sarsa_takes_the_action_that_follows():
     assert learner.episodes == 1
 
 
+def test_the_count_of_episodes_stops_instead_of_wrapping():
+    most = np.iinfo(np.int32).max
+    flags = jnp.array([True, True, False])
+    batch = Transition(flags, flags, jnp.zeros(3), flags, ~flags, flags)
+    for before, after in ((5, 8), (most - 3, most), (most - 1, most), (most, most)):
+        assert tables.finished(jnp.int32(before), batch) == after
+
+
 def test_rates_of_the_moment():
     """α falls linearly over the run; ε does over a part of it, or by a factor with every episode, down to its end."""
     hp = tables.Hyperparams(

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -112,9 +113,12 @@ def build(config: Config, observation_space: Space, action_space: Space) -> Netw
     """Builds the networks for a pair of spaces.
 
     Raises:
-        InputError: an action space other than a bounded vector Box.
+        InputError: an action space other than a bounded vector Box of floats.
     """
-    size = require_bounded_box("apg", action_space).shape[0]
+    space = require_bounded_box("apg", action_space)
+    if not np.issubdtype(space.dtype, np.floating):
+        raise InputError(f"apg follows gradients through actions, and integers have none; the environment has {space}.")
+    size = space.shape[0]
     value = networks.with_heads(observation_space, [("value", 1, 1.0)], "mlp", config.hidden, config.activation)
     return Networks(
         networks.squashed_policy(observation_space, size, config.hidden, config.activation),

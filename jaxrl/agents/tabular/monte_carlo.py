@@ -101,7 +101,7 @@ def update(
         "error": jnp.abs(error).sum() / counted.sum(),
         "epsilon": tables.epsilon(config, hp, context, episodes),
     }
-    return Learner(q, visits, episodes + tables.finished(batch)), Diagnostics(scalars)
+    return Learner(q, visits, tables.finished(episodes, batch)), Diagnostics(scalars)
 
 
 def _first_visits(batch: Transition) -> jax.Array:

@@ -101,7 +101,7 @@ def update(
     alpha = tables.learning_rate(hp, context) * (filled == config.n)
     place = steps.obs[0], steps.action[0]
     error = returns - q[place]
-    following = Learner(q.at[place].add(alpha * error), steps, filled, learner.episodes + tables.finished(batch))
+    following = Learner(q.at[place].add(alpha * error), steps, filled, tables.finished(learner.episodes, batch))
     return following, Diagnostics({"td_error": jnp.abs(error).mean()})
 
 

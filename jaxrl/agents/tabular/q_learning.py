@@ -79,7 +79,7 @@ def update(
     td_error = jnp.abs(error)
     epsilon = tables.epsilon(config, hp, context, learner.episodes)
     scalars = {"td_error": losses.mean(td_error, batch.weight), "epsilon": epsilon}
-    return Learner(q, learner.episodes + tables.finished(batch)), Diagnostics(scalars, td_error)
+    return Learner(q, tables.finished(learner.episodes, batch)), Diagnostics(scalars, td_error)
 
 
 def table(config: Config, learner: Learner) -> jax.Array:

@@ -73,7 +73,7 @@ def update(
     p = ahead.probability if config.expected else jax.nn.one_hot(ahead.action, q.shape[-1])
     error = losses.expected_sarsa(q[batch.obs], batch.action, batch.reward, discount_t, q[batch.next_obs], p)
     q = q.at[batch.obs, batch.action].add(tables.learning_rate(hp, context) * error)
-    following = Learner(q, learner.episodes + tables.finished(batch))
+    following = Learner(q, tables.finished(learner.episodes, batch))
     return following, Diagnostics({"td_error": jnp.abs(error).mean()})
 
 

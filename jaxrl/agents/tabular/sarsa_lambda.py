@@ -101,9 +101,7 @@ def update(
     if config.off_policy:
         goes_on &= q_t[lanes, following] == q_t.max(-1)
     trace = trace * (hp.gamma * hp.trace_lambda * goes_on)[:, None, None]
-    return Learner(q, trace, learner.episodes + tables.finished(batch)), Diagnostics(
-        {"td_error": jnp.abs(error).mean()}
-    )
+    return Learner(q, trace, tables.finished(learner.episodes, batch)), Diagnostics({"td_error": jnp.abs(error).mean()})
 
 
 def make(env: Env, config: Config = Config()) -> Agent:

@@ -82,9 +82,10 @@ def start(shape: tuple[int, ...], hp: Values) -> jax.Array:
     return jnp.full(shape, hp.initial_value, jnp.float32)
 
 
-def finished(batch: Transition) -> jax.Array:
-    """How many episodes ended in these steps, i32[]."""
-    return jnp.sum(batch.terminated | batch.truncated, dtype=jnp.int32)
+def finished(before: jax.Array, batch: Transition) -> jax.Array:
+    """How many episodes have ended, i32[], with those of these steps; the count stops at the largest number."""
+    total = before + jnp.sum(batch.terminated | batch.truncated, dtype=jnp.int32)
+    return jnp.where(total < before, jnp.iinfo(jnp.int32).max, total)
 
 
 def learning_rate(hp: Hyperparams, context: Context) -> jax.Array:
