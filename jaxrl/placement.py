@@ -16,6 +16,7 @@ import jaxlib.version
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from envs.errors import InputError
 from envs.spaces import Box, Space, flat_size
 from jaxrl.memory import cores
 
@@ -170,7 +171,7 @@ def map_runs(run: Callable[..., Any], lanes: int | None = None) -> Callable[...,
     _warn_of_copies()
 
     def mapped(*args: Any, shared: Any = None) -> Any:
-        num_runs = jax.tree.leaves(args)[0].shape[0]
+        num_runs = _num_runs(args)
         shards, groups, width = layout(num_runs, lanes)
 
         def on_one_device(shared: Any, *shard: Any) -> Any:
@@ -199,6 +200,19 @@ def map_runs(run: Callable[..., Any], lanes: int | None = None) -> Callable[...,
         return jax.tree.map(lambda x: x[:num_runs], out) if spare else out
 
     return mapped
+
+
+def _num_runs(args: Any) -> int:
+    """The length of the run axis, which all arguments must have.
+
+    Raises:
+        InputError: no argument, one without the axis, no runs, or axes that differ.
+    """
+    lengths = {np.shape(x)[0] if np.ndim(x) else None for x in jax.tree.leaves(args)}
+    if len(lengths) != 1 or lengths <= {0, None}:
+        found = ", ".join(sorted("none" if n is None else str(n) for n in lengths)) or "no arguments"
+        raise InputError(f"map_runs: arguments must all have the runs as their first axis; its lengths: {found}.")
+    return lengths.pop() or 0
 
 
 def _one_by_one(run: Callable[..., Any], batch: Any) -> Any:

@@ -158,7 +158,13 @@ def evaluate_agent(
 
     Returns:
         (evaluation of the greedy policy, the others by name); all from the same key.
+
+    Raises:
+        InputError: two evaluations of one name, or one that is called "greedy".
     """
+    names = ["greedy", *(other.name for other in agent.evaluations)]
+    if len(set(names)) != len(names):
+        raise InputError(f"evaluations {', '.join(names)}: each needs a name of its own; greedy is there always.")
     convert("eval_episodes", episodes, Episodes)
     key = jax.random.key(EVAL_SEED)
     others = {

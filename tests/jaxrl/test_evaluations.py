@@ -10,6 +10,7 @@ from jaxrl import evaluations
 from jaxrl.agents import es, ppo
 from jaxrl.evaluate import evaluate
 from jaxrl.train import EVAL_SEED, evaluate_agent
+from jaxrl.types import Evaluated
 
 SMALL = ppo.Config(num_envs=2, rollout_length=8, num_minibatches=1, hidden=(4,))
 
@@ -80,3 +81,12 @@ def test_no_levels_are_held_out_beyond_the_last(start, number):
     with pytest.raises(InputError, match="leave no level beyond them"):
         env.held_out(params)
     assert int(env.held_out(params._replace(num_levels=number - 1)).start_level) == 2**31 - 1
+
+
+@pytest.mark.parametrize("names", [("x", "x"), ("greedy",)])
+def test_own_evaluations_need_names_of_their_own(names):
+    env, params = envs.make("CartPole-v1")
+    agent = ppo.make(env, SMALL)
+    more = tuple(Evaluated(name, env, lambda state, shared: params, agent.policy) for name in names)
+    with pytest.raises(InputError, match="each needs a name of its own"):
+        evaluate_agent(agent._replace(evaluations=more), None, 2)

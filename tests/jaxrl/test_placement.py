@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from envs.errors import InputError
 from envs.spaces import Box
 from jaxrl import placement
 
@@ -68,3 +69,9 @@ def test_the_jaxlib_that_copies_buffers_is_named(monkeypatch):
     monkeypatch.setattr("jaxlib.version.__version__", "0.11.1")
     with pytest.warns(UserWarning, match="jaxlib 0.11.1 copies"):
         placement.map_runs(lambda x: x)
+
+
+@pytest.mark.parametrize("args", [(np.zeros(1), np.arange(5.0)), (), (np.zeros(0),), (np.zeros(2), 3.0)])
+def test_arguments_without_a_common_axis_of_runs_are_refused(args):
+    with pytest.raises(InputError, match="all have the runs as their first axis"):
+        placement.map_runs(lambda *args: args)(*args)
