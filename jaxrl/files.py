@@ -77,6 +77,18 @@ def write(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def make_directory(path: Path) -> None:
+    """Makes a directory, and those above it, unless it is there.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot make the directory {path}: {reason(error)}.") from error
+
+
 def set_aside(path: Path) -> Path:
     """Renames a file or directory that is not what it should be, so that it is neither used nor overwritten.
 

@@ -269,10 +269,7 @@ def sweep_directory(
     from jaxrl import files, results
 
     path = Path(directory)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"directory {path} cannot be made: {files.reason(error)}.") from error
+    files.make_directory(path)
     with files.lock(path, shared):
         if not (path / results.CONFIG_FILE).exists():
             named, agent = find(env, env_params), _name_of(module)

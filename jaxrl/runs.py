@@ -395,10 +395,7 @@ def export_policies(spec: Spec, agent: Agent, state: Any, directory: Path) -> No
     run = results.belonging(directory)
     for lane, seed in enumerate(spec.seeds):
         path = policy_file(directory, seed)
-        try:
-            path.parent.mkdir(exist_ok=True)
-        except OSError as error:
-            raise files.WriteError(f"cannot make {path.parent}: {files.reason(error)}.") from error
+        files.make_directory(path.parent)
         one = jax.tree.map(lambda x, lane=lane: x[lane], state)
         export_policy(
             path,

@@ -243,6 +243,19 @@ def _hashable(value: Any) -> Any:
     return repr(np.asarray(value).tolist()) if isinstance(value, list | np.ndarray) else value
 
 
+def evaluated(program: Program, names: Sequence[str]) -> Program:
+    """The program with further evaluations (`jaxrl.evaluations`), which the parameters of all its trials must allow.
+
+    Raises:
+        InputError: an evaluation that the agent, the environment or a trial cannot have.
+    """
+    for traced in program.traced:
+        own = {axis.removeprefix("env."): value for axis, value in traced.items() if axis.startswith("env.")}
+        params = with_fields(program.env_params, **own) if own else program.env_params
+        evaluations.add(program.agent, names, params)
+    return program._replace(agent=evaluations.add(program.agent, names))
+
+
 def sweep(
     agent: Any,
     env: Env | str,
@@ -325,9 +338,7 @@ def sweep(
     if not wanted or not seeds:
         raise InputError(f"a sweep of {len(wanted)} trials and {len(seeds)} seeds has nothing to do.")
     programs = plan(module, env, env_params, config, hp, wanted, env_steps, num_evals)
-    programs = [
-        program._replace(agent=evaluations.add(program.agent, evaluate, program.env_params)) for program in programs
-    ]
+    programs = [evaluated(program, evaluate) for program in programs]
     index, count = share or (jax.process_index(), jax.process_count())
     if not 0 <= index < count or (count > 1 and directory is None):
         raise InputError(f"share={index, count} must be an index below a count, and needs a directory above 1.")
@@ -535,7 +546,7 @@ class Store:
         if self.directory is None:
             return chunks
         path = self.directory / PLAN_FILE
-        (self.directory / CHUNKS).mkdir(parents=True, exist_ok=True)
+        files.make_directory(self.directory / CHUNKS)
         # Whichever of several processes comes first decides; a link appears with its whole content.
         temporary = self.directory / f".{PLAN_FILE}.{os.getpid()}.tmp"
         files.write(temporary, files.sealed({"settings": settings, "chunks": chunks}))
@@ -664,7 +675,8 @@ def _without_state(train: Callable[..., Any], iterations: np.ndarray, kept: Sequ
 
     def curves(key: jax.Array, hp: Any, env_params: Any, shared: Any) -> tuple[Any, Any, Any, Any]:
         result = train(key, hp, env_params, shared)
-        episodes = jax.tree.map(lambda x: x.sum(1), result.metrics.episodes)
+        # Whole numbers are added as floats: the steps between two evaluations may be more than 32 bits count.
+        episodes = jax.tree.map(lambda x: x.sum(1, dtype=jnp.float32), result.metrics.episodes)
         scalars = jax.tree.map(lambda x: jnp.where(taken, x, 0.0).sum(1) / iterations, result.metrics.scalars)
         metrics = result.metrics._replace(episodes=episodes, scalars=scalars)
         return metrics, result.evaluation, result.others, policy_state.take(result.state, kept)
@@ -714,14 +726,18 @@ def _labelled(
         seeds=seeds,
         returns=curves["evaluation.returns"],
         lengths=curves["evaluation.lengths"],
-        train=(curves["episodes.return_sum"], curves["episodes.length_sum"], curves["episodes.count"]),
+        train=(
+            curves["episodes.return_sum"],
+            curves["episodes.length_sum"],
+            curves["episodes.count"].astype(np.int64),
+        ),
         costs=curves.get("evaluation.costs"),
         infos={name.removeprefix("info."): x for name, x in curves.items() if name.startswith("info.")},
         keep_episodes=keep_episodes,
         scalars={name.removeprefix("scalars."): x for name, x in curves.items() if name.startswith("scalars.")},
         dims=dims,
         others={
-            name.split(".")[1]: (x, curves[name.replace(".returns", ".lengths")])
+            name.removeprefix("others.").removesuffix(".returns"): (x, curves[name.removesuffix("returns") + "lengths"])
             for name, x in curves.items()
             if name.startswith("others.") and name.endswith(".returns")
         },

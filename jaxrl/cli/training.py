@@ -190,8 +190,8 @@ def _sweep(
     resume: bool = False,
 ) -> None:
     import jaxrl
-    from jaxrl import evaluations, results
-    from jaxrl.sweep import axes_of, combinations, plan, sample
+    from jaxrl import results
+    from jaxrl.sweep import axes_of, combinations, evaluated, plan, sample
 
     made, params = envs.make(env, **env_options)
     known = axes_of(config, hp, made, params)
@@ -208,7 +208,7 @@ def _sweep(
     jaxrl.use_all_cores()
     wanted = combinations(grid) if trials is None else trials
     for program in plan(agents.get(agent), made, params, config, hp, wanted, options.steps, options.evals):
-        evaluations.add(program.agent, options.evaluations, program.env_params)
+        evaluated(program, options.evaluations)
     with _sweep_directory(options.out, f"sweep-{agent}-{env}", share is not None, resume) as directory:
         if not (directory / results.CONFIG_FILE).exists():
             settings = {
@@ -264,10 +264,7 @@ def _sweep_directory(out: Path | None, name: str, shared: bool, resume: bool) ->
         with results.run_directory(out, name, resume) as directory:
             yield directory
         return
-    try:
-        out.mkdir(parents=True, exist_ok=True)  # whichever process comes first
-    except OSError as error:
-        raise InputError(f"run directory {out} cannot be made: {files.reason(error)}.") from error
+    files.make_directory(out)  # whichever process comes first
     with files.lock(out, shared=True):
         yield out
 

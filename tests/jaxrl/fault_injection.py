@@ -3,11 +3,11 @@
     python -m tests.jaxrl.fault_injection --kills 500 --damages 1000
 
 A kill is an operation on files after which none is carried out any more. It comes before the N-th one, for every N, of
-a run from its beginning, of a run that is resumed, and of one that is extended. Where the power fails as well, whatever
-was not synced is cut off. Then the run is resumed, and must end as the undisturbed one: states, results and policies
-bit for bit, nothing that was complete done again, no file left over. A full disk must be one message, and nothing lost
-once there is room. A bit flipped, a file cut off, removed or put in the place of another: every reader must say so in
-one message, or give the same as before; and so must resuming.
+a run and a sweep from their beginning, of a run that is resumed, and of one that is extended. Where the power fails as
+well, whatever was not synced is cut off. Then the run is resumed, and must end as the undisturbed one: states, results
+and policies bit for bit, nothing that was complete done again, no file left over. A full disk must be one message, and
+nothing lost once there is room. A bit flipped, a file cut off, removed or put in the place of another: every reader
+must say so in one message, or give the same as before; and so must resuming.
 
 All cases share one process, one compiled program and one picture: what is tried is what happens to files.
 """
@@ -18,6 +18,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import importlib
 import io
 import os
 import random
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ import numpy as np
 from envs.errors import InputError
 from jaxrl import checkpoint, driver, export, files, plotting, results, runs
 from jaxrl.agents import q_learning
+
+sweeping = importlib.import_module("jaxrl.sweep")  # `jaxrl.sweep` is the function
 
 SPEC = runs.Spec(
     agent="q_learning",
@@ -179,9 +182,20 @@ def quickly() -> Iterator[None]:
     def draw(datasets: Any, path: Path, **options: Any) -> None:
         files.write(path, b"a picture")
 
+    class Job(sweeping._Job):
+        def compile(self, size: int, limit: int) -> str:
+            key = repr((self.program.static, size))
+            if key not in compiled:
+                super().compile(size, limit)
+                compiled[key] = (self.compiled, self.part)
+            self.compiled, self.part = compiled[key]
+            return ""
+
+    compiled: dict[str, Any] = {}
     here = results.provenance()
     changes = [
         (driver, "_Runs", one),
+        (sweeping, "_Job", Job),
         (runs.Spec, "build", build),
         (export, "reason_against", lambda *args: ""),
         (plotting, "learning_curve", draw),
@@ -260,6 +274,14 @@ def resume(directory: Path) -> None:
     runs.train(runs.read_spec(directory), directory, resume=True)
 
 
+def swept(directory: Path) -> None:
+    """`jaxrl sweep`, and `jaxrl resume` of it: two programs, a chunk each."""
+    grid = {"hp.learning_rate": [0.1, 0.5], "config.num_envs": [1, 2]}
+    sweeping.sweep(
+        "q_learning", SPEC.env, env_steps=400, seeds=2, grid=grid, num_evals=2, eval_episodes=2, directory=directory
+    )
+
+
 def extend(directory: Path) -> None:
     """`jaxrl resume --steps`."""
     spec = runs.read_spec(directory)
@@ -312,6 +334,8 @@ class Stage:
     act: Callable[[Path], None]
     again: Callable[[Path], None]  # what goes on with it
     end: dict[str, Any]
+    read: Callable[[Path], dict[str, Any]] = final
+    names: Sequence[str] = (results.CHECKPOINTS, results.POLICIES, results.COST_FILE)  # that may be there, beside …
 
 
 def strike(stage: Stage, first: int, fault: str, place: Path, report: Report, chance: random.Random) -> bool:
@@ -357,26 +381,22 @@ def strike(stage: Stage, first: int, fault: str, place: Path, report: Report, ch
         return True
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            (stage.again if (place / results.CONFIG_FILE).exists() else train)(place)
+            (stage.again if (place / results.CONFIG_FILE).exists() else stage.act)(place)
     except InputError as error:
         report.add(kind, "lost", f"{what}: {error}")
         return True
     except Exception:
         report.add(kind, "traceback", f"{what}\n{traceback.format_exc()}")
         return True
-    outcome, text = outcome_of(lambda: final(place), stage.end)
+    outcome, text = outcome_of(lambda: stage.read(place), stage.end)
     if outcome == "same":
-        left = {path.name for path in place.iterdir()} - NAMES
-        left |= {path.name for path in (place / results.CHECKPOINTS).iterdir() if not path.name.isdecimal()}
+        always = {results.CONFIG_FILE, results.RESULTS_FILE, results.CURVE_FILE}
+        left = {path.name for path in place.iterdir()} - always - set(stage.names)
+        left |= {path.name for path in place.glob(f"{results.CHECKPOINTS}/*") if not path.name.isdecimal()}
+        left |= {path.name for path in place.glob(f"{sweeping.CHUNKS}/*") if path.suffix != ".npz"}
         outcome, text = ("left over", str(left)) if left else ("same", "")
     report.add(kind, "lost" if outcome == "message" else outcome, f"{what} {text}")
     return True
-
-
-NAMES = {
-    *(results.CONFIG_FILE, results.RESULTS_FILE, results.COST_FILE, results.CURVE_FILE),
-    *(results.CHECKPOINTS, results.POLICIES),
-}
 
 
 def stages(place: Path) -> list[Stage]:
@@ -406,6 +426,17 @@ def stages(place: Path) -> list[Stage]:
     ]
 
 
+def sweeps(place: Path) -> list[Stage]:
+    """A sweep that begins."""
+    whole = place / "sweep"
+    swept(whole)
+
+    def read(directory: Path) -> dict[str, Any]:
+        return {"results": results_of(directory)}
+
+    return [Stage("a sweep", None, swept, swept, read(whole), read, (sweeping.CHUNKS, sweeping.PLAN_FILE))]
+
+
 def kill(place: Path, report: Report, most: int, seed: int = 0, every: int = 1) -> None:
     """Kills and power cuts before every operation of every stage, then full disks, then one that is read-only.
 
@@ -417,7 +448,7 @@ def kill(place: Path, report: Report, most: int, seed: int = 0, every: int = 1) 
         every: only each of so many operations, for a quick look.
     """
     chance = random.Random(seed)
-    todo = stages(place)
+    todo = [*stages(place), *sweeps(place)]
     for faults, limit in ((("kill", "power"), most), (("full",), most // 2)):
         done = 0
         for fault in faults:

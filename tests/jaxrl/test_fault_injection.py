@@ -20,7 +20,7 @@ def test_nothing_is_lost_by_kills_power_cuts_and_full_disks(tmp_path):
     assert report.faults == []
     counts = {kind: sum(counts.values()) for kind, counts in report.counts.items()}
     for fault in ("kill", "power", "full"):
-        assert all(counts[f"{fault}, {stage}"] for stage in ("from the beginning", "resumed", "extended"))
+        assert all(counts[f"{fault}, {stage}"] for stage in ("from the beginning", "resumed", "extended", "a sweep"))
     assert sum(counts.values()) > 20
 
 
