@@ -59,6 +59,8 @@ class RenderOptions:
     """Frames per second; unless given so many that the film takes about eight seconds, at 2 to 30."""
     checkpoint: int | None = None
     """Which checkpoint plays (its number of evaluations); the newest unless given."""
+    cache: bool = True
+    """Keep XLA's compiled programs in the user's cache directory for the next start."""
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -103,6 +105,8 @@ def evaluate(options: EvaluateOptions) -> None:
 
 def render(options: RenderOptions) -> None:
     """`jaxrl render RUN`."""
+    if options.cache:
+        use_cache()
     from jaxrl import film, library, results
 
     # Whether it is a run, and where the film goes, is asked before anything is played.
