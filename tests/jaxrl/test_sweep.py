@@ -3,6 +3,7 @@ import sys
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray
@@ -13,8 +14,9 @@ import jaxrl.sweep
 from envs.errors import InputError
 from jaxrl import memory
 from jaxrl.agents import dqn, ppo, q_learning
-from jaxrl.sweep import Range, combinations, plan, sample
+from jaxrl.sweep import Range, combinations, evaluated, plan, sample
 from jaxrl.train import make_train
+from jaxrl.types import Evaluated
 
 GRID = {
     "hp.learning_rate": [0.5, 0.1],
@@ -280,3 +282,37 @@ def test_nothing_is_trained_before_all_is_checked(world):
     with pytest.raises(InputError, match="too few"):
         jaxrl.sweep("q_learning", *world, env_steps=2_000, grid=grid, num_evals=2, report=lines.append)
     assert not lines
+
+
+def test_steps_and_names_arrive_as_they_are():
+    """More steps between two evaluations than 32 bits count; evaluations whose names have dots."""
+    env, params = envs.make("GridWorld-3x3", max_steps=4)
+
+    def make(env, config):
+        base = q_learning.make(env, config)
+
+        def step(state, shared=()):
+            state, metrics = base.step(state, shared)
+            many = metrics.episodes._replace(length_sum=jnp.int32(2**30), count=jnp.int32(2))
+            return state, metrics._replace(episodes=many)
+
+        names = ("easy.a", "easy.b")
+        more = tuple(Evaluated(name, env, lambda state, shared: params, base.policy) for name in names)
+        return base._replace(step=step, evaluations=more)
+
+    own = SimpleNamespace(Config=q_learning.Config, Hyperparams=q_learning.Hyperparams, make=make, __name__="own")
+    config = q_learning.Config(steps_per_iteration=10)
+    found = jaxrl.sweep(own, env, params, env_steps=80, seeds=1, num_evals=1, eval_episodes=2, config=config)
+    assert list(found.evaluation.values) == ["greedy", "easy.a", "easy.b"]
+    one = found.isel(env_step=-1).squeeze()
+    assert int(one.training_episodes) % 2 == 0
+    np.testing.assert_allclose(float(one.training_length), 2**29)
+
+
+def test_every_trial_must_allow_an_evaluation():
+    env, params = envs.make("Maze-Procgen-v0", num_levels=0, max_steps=5)
+    options = {"env_steps": 512, "num_evals": 1, "evaluate": ["test"], "config": ppo.Config(hidden=(4,))}
+    with pytest.raises(InputError, match="num_levels is 0"):
+        jaxrl.sweep("ppo", env, params._replace(num_levels=50), grid={"env.num_levels": [0, 50]}, **options)
+    programs = plan(ppo, env, params, ppo.Config(), ppo.Hyperparams(), combinations({"env.num_levels": [50]}), 512, 1)
+    assert [other.name for other in evaluated(programs[0], ["test"]).agent.evaluations] == ["test"]
