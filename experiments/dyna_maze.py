@@ -3,8 +3,10 @@
 Dyna-Q with 0, 5 and 50 planning steps after every real one; α = 0.1, γ = 0.95, ε = 0.1. Compared are the steps of the
 second, the fifth and the last episodes; the shortest way has 14. (The first episode is a random walk for all.)
 
-In episode 5 with 5 planning steps we need fewer steps than the 30 runs of the reference, whose mean a single
-straggler moves far; the episodes before and after agree.
+The references are means of 30 runs. A plain Python program of the book's algorithm
+(experiments/simulations/dyna_maze.py, 1,000 runs) has 671, 265 and 18.0 steps without planning, 147, 23.6 and 16.7 with
+5 planning steps, and 39.3, 17.2 and 16.7 with 50, each with a standard error of a thirtieth of the spread of a run.
+Where we do not match a reference, that program does not, either.
 """
 
 import jax
