@@ -30,7 +30,7 @@ def print_outcome(title: str, rows: list[Any], cost: dict[str, Any] | None, dire
             f"{row.env_step:,}",
             str(row.seeds),
             f"{row.iqm:.1f}",
-            f"{row.low:.1f} – {row.high:.1f}",
+            "none of one seed" if row.seeds == 1 else f"{row.low:.1f} – {row.high:.1f}",
             f"{row.mean:.1f}" + ("" if np.isnan(row.std) else f" ± {row.std:.1f}"),
             f"{row.min:.1f}",
             f"{row.max:.1f}",
