@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from envs.base import Env
@@ -19,7 +20,8 @@ from envs.values import Checked, Fraction, Positive
 from jaxrl import actions, masks, minibatches
 from jaxrl import signals as signal
 from jaxrl.loops import clock, entry, keys
-from jaxrl.types import Agent, Algorithm, Context, Metrics, Policy, Signal
+from jaxrl.rollout import example
+from jaxrl.types import Agent, Algorithm, Context, Metrics, Policy, Signal, Transition
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,14 @@ def make(
     def init(key: jax.Array, hp: Any, env_params: Any, shared: Any = ()) -> State:
         if not isinstance(shared, dict) or "data" not in shared:
             raise InputError(f"{name} learns from a dataset: give shared={{'data': transitions [N, ...]}}.")
+        require_rows(name, env, shared["data"])
         key, key_learner, key_signals = keys.split(key, True, algorithm.init_draws, signal.draw(signals))
         learner = algorithm.init(key_learner, hp)
         return State(key, hp, env_params, learner, signal.init(signals, key_signals, hp), jnp.int32(0))
 
     def step(state: State, shared: Any = ()) -> tuple[State, Metrics]:
         key, key_rows, key_drawn, key_updates = keys.spawn(state.key, True, True, signal.draw(signals), True)
-        data, num = shared["data"], config.num_updates // steps_per_update
+        data, num = jax.tree.map(jnp.asarray, shared["data"]), config.num_updates // steps_per_update
         size = data.reward.shape[0]
         rows = jax.random.randint(key_rows, (num, batch_size), 0, size)
 
@@ -120,3 +123,33 @@ def make(
         return following, Metrics(nothing, jax.tree.map(jnp.mean, scalars))
 
     return entry.agent(Agent(init, step, policy, config.num_updates, 0, name, env, config, explore))
+
+
+def require_rows(name: str, env: Env, data: Any) -> None:
+    """Checks that the arrays of a dataset belong together and to an environment.
+
+    Args:
+        name: of the agent, for messages.
+        env: the environment.
+        data: transitions [N, ...], or sequences [N, L, ...].
+
+    Raises:
+        InputError: no transitions, no rows, or a part of another shape.
+    """
+    if not isinstance(data, Transition):
+        raise InputError(
+            f"{name}: shared['data'] must be a jaxrl.Transition of arrays [N, ...], not {type(data).__name__}."
+        )
+    rows = np.shape(data.reward)
+    if len(rows) not in (1, 2) or 0 in rows:
+        raise InputError(
+            f"{name}: rewards of shape {rows} must be [N], or [N, L] in sequences, with N and L at least 1."
+        )
+    step = example(env)
+    for part in ("obs", "action", "reward", "terminated", "truncated", "next_obs"):
+        shapes = jax.tree.map(lambda x: (*rows, *x.shape), getattr(step, part))
+        given = jax.tree.map(np.shape, getattr(data, part))
+        if jax.tree.leaves(shapes) != jax.tree.leaves(given):
+            raise InputError(
+                f"{name}: {part} of the dataset has the shape {given}; {type(env).__name__} needs {shapes}."
+            )

@@ -229,6 +229,30 @@ def test_the_same_learner_learns_from_a_dataset():
         agent.init(jax.random.key(0), hp, env.default_params())
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"obs": np.zeros((2, 2))}, "obs of the dataset has the shape"),
+        ({"obs": np.zeros((4, 5))}, "obs of the dataset has the shape"),
+        ({"action": np.zeros((4, 1), np.int32)}, "action of the dataset has the shape"),
+        ({"terminated": False}, "terminated of the dataset has the shape"),
+        ({"reward": np.zeros(0)}, "at least 1"),
+        ({"reward": np.zeros((2, 2, 2))}, "at least 1"),
+    ],
+)
+def test_a_dataset_that_does_not_fit_is_refused(change, message):
+    env, config = probes.DelayedReward(), dqn.Config(hidden=(4,))
+    agent = offline.make("dqn", env, dqn.algorithm(config, env.observation_space, env.action_space), config)
+    flags = np.zeros(4, bool)
+    good = Transition(np.zeros((4, 2)), np.zeros(4, np.int32), np.zeros(4), flags, flags, np.zeros((4, 2)))
+    hp = dqn.Hyperparams(total_steps=1e3)
+    agent.init(jax.random.key(0), hp, env.default_params(), {"data": good})
+    with pytest.raises(InputError, match=message):
+        agent.init(jax.random.key(0), hp, env.default_params(), {"data": good._replace(**change)})
+    with pytest.raises(InputError, match=r"must be a jaxrl\.Transition"):
+        agent.init(jax.random.key(0), hp, env.default_params(), {"data": {"obs": good.obs}})
+
+
 @pytest.mark.parametrize("make", [partial(off_policy.make, "dqn")])
 def test_a_game_is_refused_where_one_player_learns(make):
     game = Nim()
