@@ -25,7 +25,7 @@ from jaxrl import seeds as seeding
 from jaxrl.evaluate import Evaluation
 from jaxrl.placement import compiler_options, full, layout, map_runs, replicate, spread
 from jaxrl.progress import Progress
-from jaxrl.train import evaluate_agent, run_up_to, schedule, with_horizon, with_total_steps
+from jaxrl.train import evaluate_agent, require_one_player, run_up_to, schedule, with_horizon, with_total_steps
 from jaxrl.types import Agent, Metrics
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def fit(
     """
     from jaxrl import checkpoint, files, results
 
+    require_one_player(agent)
     plan = schedule(agent, env_steps, num_evals, earlier)
     hp = with_total_steps(hp, env_steps)
     seeds = seeding.numbers(seeds)

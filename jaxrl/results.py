@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from envs.errors import InputError
+from envs.errors import InputError, unknown
 from jaxrl import files, statistics
 
 if TYPE_CHECKING:
@@ -646,6 +646,19 @@ def summary(dataset: "xr.Dataset", variable: str = "evaluation_return") -> list[
             )
         )
     return rows
+
+
+def of_evaluation(dataset: "xr.Dataset", name: str = "greedy") -> "xr.Dataset":
+    """The results of one evaluation alone, where there are several by name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    several = "evaluation" in dataset.dims
+    known = list(map(str, dataset["evaluation"].values)) if several else ["greedy"]
+    if name not in known:
+        raise unknown("evaluation", name, known)
+    return dataset.sel(evaluation=name, drop=True) if several else dataset
 
 
 def configurations(dataset: "xr.Dataset") -> "list[tuple[dict[str, Any], xr.Dataset]]":

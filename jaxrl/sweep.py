@@ -31,7 +31,7 @@ from envs.values import as_array, convert, kinds, known, of_array
 from jaxrl import agents, checkpoint, evaluations, files, memory, placement, policy_state, results
 from jaxrl import seeds as seeding
 from jaxrl.memory import free_memory
-from jaxrl.train import fields_of, make_train, schedule, with_fields, with_total_steps
+from jaxrl.train import fields_of, make_train, require_one_player, schedule, with_fields, with_total_steps
 from jaxrl.types import Agent
 
 if TYPE_CHECKING:
@@ -188,6 +188,7 @@ def plan(
         owners = _by_owner(static)
         other = env.replace(**owners["env"])
         made = agent.make(other, dataclasses.replace(config, **owners["config"]))
+        require_one_player(made)
         schedule(made, env_steps, num_evals)
         params = _params_of(other, env, env_params) if owners["env"] else env_params
         programs.append(Program(static, members, traced, made, params))

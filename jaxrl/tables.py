@@ -64,8 +64,8 @@ def to_marl_eval(
     """Writes the JSON of marl-eval: {suite: {task: {algorithm: {seed: {step: {step_count, return: [values]}}}}}}.
 
     That is the schema of Gorsane et al. 2022 (arXiv:2209.10485). Each step holds one value, the mean over the
-    evaluation's episodes. Their "absolute_metrics" are of the best policy evaluated anew; here they are the best
-    evaluation of the run, which chance favours a little.
+    evaluation's episodes of the greedy policy. Their "absolute_metrics" are of the best policy evaluated anew; here
+    they are the best evaluation of the run, which chance favours a little.
 
     Args:
         datasets: {algorithm: results without a sweep}.
@@ -81,7 +81,7 @@ def to_marl_eval(
     algorithms = {}
     for label, dataset in datasets.items():
         runs = {}
-        for name, swept, curve in _runs(dataset):
+        for name, swept, curve in _runs(results.of_evaluation(dataset)):
             if swept:
                 raise InputError(f"marl-eval's files know no sweeps; {label} has {', '.join(swept)}.")
             values = [float(value) for value in curve[variable].values]

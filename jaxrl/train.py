@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs.base import Game
 from envs.errors import InputError
 from envs.values import LARGEST, Bounds, convert, require
 from jaxrl.evaluate import Evaluation, evaluate
@@ -85,6 +86,19 @@ def schedule(agent: Agent, env_steps: int, num_evals: int, earlier: Sequence[tup
         np.asarray(env_steps_taken, np.int64),
         env_steps - env_steps_taken[-1],
     )
+
+
+def require_one_player(agent: Agent) -> None:
+    """Results are labelled by seed and step, not by player.
+
+    Raises:
+        InputError: the agent's environment is a game of several players.
+    """
+    if isinstance(agent.env, Game):
+        raise InputError(
+            f"{type(agent.env).__name__} has {agent.env.num_players} players, whose returns labelled results do not "
+            "tell apart yet: train in games by `jaxrl.make_train`, which keeps them along the last axis."
+        )
 
 
 def fields_of(values: Any) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class CompareOptions:
     """Two run directories, of the same environment."""
     statistic: Literal["iqm", "mean", "median"] = "iqm"
     """Over the seeds."""
+    evaluation: str = "greedy"
+    """Which of the runs' evaluations, where there are several (`jaxrl train --evaluations`)."""
     tolerance: float | None = None
     """Differences up to it do not matter: "the same" is said when the whole interval lies within it, and else never."""
 
@@ -123,7 +125,8 @@ def compare(options: CompareOptions) -> None:
     names, common = describe(options.runs, configs)
     curves = []
     for run, config in zip(options.runs, configs, strict=True):
-        parts = results.configurations(results.load(run / "results.nc")[["evaluation_return"]])
+        returns = results.of_evaluation(results.load(run / "results.nc")[["evaluation_return"]], options.evaluation)
+        parts = results.configurations(returns)
         if len(parts) != 1:
             raise InputError(f"{run} is a sweep of {len(parts)} configurations: `jaxrl plot` shows it.")
         curves.append((config.get("env"), config.get("env_options"), parts[0][1]))

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 import envs
+import jaxrl
 from envs.errors import InputError
-from jaxrl import evaluations
+from envs.games.nim import Nim
+from jaxrl import evaluations, results
 from jaxrl.agents import es, ppo
 from jaxrl.evaluate import evaluate
 from jaxrl.train import EVAL_SEED, evaluate_agent
@@ -90,3 +92,25 @@ def test_own_evaluations_need_names_of_their_own(names):
     more = tuple(Evaluated(name, env, lambda state, shared: params, agent.policy) for name in names)
     with pytest.raises(InputError, match="each needs a name of its own"):
         evaluate_agent(agent._replace(evaluations=more), None, 2)
+
+
+def test_an_evaluation_is_chosen_by_its_name():
+    returns, lengths = np.arange(12.0).reshape(2, 3, 2), np.ones((2, 3, 2))
+    several = results.curves([0, 5, 9], [3, 4], returns, lengths, others={"sampling": (returns - 20, lengths)})
+    greedy = results.of_evaluation(several)
+    assert results.configurations(greedy)[0][0] == {}
+    np.testing.assert_array_equal(greedy.evaluation_return, returns.mean(-1))
+    np.testing.assert_array_equal(results.of_evaluation(several, "sampling").evaluation_return, returns.mean(-1) - 20)
+    with pytest.raises(InputError, match="Did you mean 'sampling'"):
+        results.of_evaluation(several, "samplin")
+    alone = results.curves([0, 5, 9], [3, 4], returns, lengths)
+    assert results.of_evaluation(alone).identical(alone)
+
+
+def test_games_are_refused_where_results_have_no_players():
+    game = Nim(max_steps=20)
+    options = {"env_steps": 64, "num_evals": 1}
+    with pytest.raises(InputError, match=r"has 2 players.*jaxrl\.make_train"):
+        jaxrl.fit(ppo.make(game, SMALL), game.default_params(), ppo.Hyperparams(), seeds=[0], **options)
+    with pytest.raises(InputError, match=r"has 2 players.*jaxrl\.make_train"):
+        jaxrl.sweep("ppo", game, game.default_params(), seeds=1, config=SMALL, **options)
