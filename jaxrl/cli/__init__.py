@@ -89,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _dispatch(arguments)
         except BaseException as error:
             if stopped.number is not None:  # whatever a library made of it
+                if argv is None:
+                    stopped.end()  # without tidying up: what XLA left half done would crash there
                 print(stopped.message(), file=sys.stderr)
                 return 128 + stopped.number
             if not _expected(error) or os.environ.get("JAXRL_TRACEBACK"):

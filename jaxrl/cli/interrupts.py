@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from jaxrl import files
 from jaxrl.results import CONFIG_FILE
@@ -46,6 +47,14 @@ class Interrupts:
             held = files.held()
             self.number, self._where = number, held[-1] if held else None
 
+    def end(self) -> NoReturn:
+        """Says what happened and ends the process here and now."""
+        show = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides the cursor
+        print(f"{show}{self.message()}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(128 + (self.number or signal.SIGINT))
+
     def message(self) -> str:
         """What to say about it."""
         word = _WORDS[signal.Signals(self.number or signal.SIGINT)]
@@ -72,9 +81,7 @@ def handled() -> Iterator[Interrupts]:
             number = heard[0]
             if number in _WORDS and not ended.wait(GRACE):
                 stopped.note(number)
-                show = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar hides the cursor
-                print(f"{show}{stopped.message()}", file=sys.stderr, flush=True)
-                os._exit(128 + number)
+                stopped.end()
 
     before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
     handlers = {number: signal.signal(number, stopped) for number in _WORDS}
