@@ -107,12 +107,7 @@ def _to_host(tree: Any) -> Any:
 
 
 def _picture(env: Env, state: Any, params: Any) -> np.ndarray:
-    try:
-        picture = env.render(jax.tree.map(lambda x: x[0], state), params)
-    except NotImplementedError:
-        raise InputError(
-            f"{type(env).__name__} has no picture: it needs a method render(state, params) that returns uint8[H, W, 3]."
-        ) from None
+    picture = env.render(jax.tree.map(lambda x: x[0], state), params)
     times = -(-SMALL // max(picture.shape[:2]))
     return picture.repeat(times, 0).repeat(times, 1) if times > 1 else picture
 
