@@ -2,20 +2,25 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 from types import ModuleType
 
 try:
-    import envs.values  # noqa: F401
+    import envs.values
+
+    _ours = os.path.dirname(envs.__file__ or "") == os.path.dirname(envs.values.__file__)
 except ImportError as _error:
     if not (_error.name or "").startswith("envs"):
         raise
+    _ours = False
+if not _ours:
     _found = sys.modules.get("envs")
     _place = getattr(_found, "__file__", None) or ", ".join(getattr(_found, "__path__", [])) or "nothing"
     raise ImportError(
         f"jaxrl comes with a package `envs`, but `import envs` finds {_place}. Rename that, or start from another "
         "directory; of two installed packages of this name one must go."
-    ) from _error
+    )
 
 from jaxrl import agents
 from jaxrl.cache import use_cache

@@ -20,12 +20,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.errors import InputError
+from envs.values import convert
 from jaxrl import memory, warm_start
 from jaxrl import seeds as seeding
 from jaxrl.evaluate import Evaluation
 from jaxrl.placement import compiler_options, full, layout, map_runs, replicate, spread
 from jaxrl.progress import Progress
-from jaxrl.train import evaluate_agent, require_one_player, run_up_to, schedule, with_horizon, with_total_steps
+from jaxrl.train import (
+    Episodes,
+    evaluate_agent,
+    require_one_player,
+    run_up_to,
+    schedule,
+    with_horizon,
+    with_total_steps,
+)
 from jaxrl.types import Agent, Metrics
 
 if TYPE_CHECKING:
@@ -102,6 +111,7 @@ def fit(
 
     require_one_player(agent)
     plan = schedule(agent, env_steps, num_evals, earlier)
+    eval_episodes = convert("eval_episodes", eval_episodes, Episodes)
     hp = with_total_steps(hp, env_steps)
     seeds = seeding.numbers(seeds)
     num_runs = len(seeds)

@@ -179,7 +179,6 @@ def evaluate_agent(
     names = ["greedy", *(other.name for other in agent.evaluations)]
     if len(set(names)) != len(names):
         raise InputError(f"evaluations {', '.join(names)}: each needs a name of its own; greedy is there always.")
-    convert("eval_episodes", episodes, Episodes)
     key = jax.random.key(EVAL_SEED)
     others = {
         other.name: evaluate(other.env, other.params(state, shared), other.policy(state, shared), key, episodes)
@@ -208,6 +207,7 @@ def make_train(
     Raises:
         InputError: the budget is too small.
     """
+    eval_episodes = convert("eval_episodes", eval_episodes, Episodes)
     plan = schedule(agent, env_steps, num_evals)
     stretches = np.asarray([0, *plan.iterations] if at_start else plan.iterations)
     most, even = int(stretches.max()), bool((stretches == stretches[0]).all())

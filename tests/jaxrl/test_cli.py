@@ -1,5 +1,6 @@
 """The command line, end to end in a temporary directory."""
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import pytest
 import xarray as xr
 
 import envs
+import jaxrl as package
 from jaxrl import checkpoint, cli, plotting, results, runs
 from jaxrl.cli import flags
 
@@ -567,6 +569,48 @@ def test_minigrids_own_environments_play_the_weights(tmp_path, capsys):
     jaxrl("train", "ppo", "MiniGrid-Empty-5x5-v0", *small, "--out", tmp_path / "ppo")
     jaxrl("evaluate", tmp_path / "ppo", "--gymnasium", "--episodes", 6)
     assert "run by NumPy in Gymnasium" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--help"], ["--steps", "ppo_recurrent", "jaxrl list envs"]),
+        (["train", "ppo", "-h"], ["--steps", "--config.num-envs", "--hp.gae-lambda", "Proximal policy optimisation"]),
+        (["sweep", "--help"], ["--grid"]),
+        (["sweep", "q_learning", "--help"], ["--grid", "--hp.initial-value"]),
+    ],
+)
+def test_help_before_agent_and_environment_are_known(arguments, words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(word in text for word in words)
+    assert "--env." not in text
+
+
+def test_version(capsys):
+    jaxrl("--version")
+    assert capsys.readouterr().out == f"jaxrl {package.__version__}\n"
+    assert package.__version__ == importlib.metadata.version("jaxrl")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_terminal_that_lacks_characters(encoding):
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    for arguments, status in ((["--help"], 0), (["nonsense"], 2)):
+        done = subprocess.run([sys.executable, "-m", "jaxrl", *arguments], env=environment, capture_output=True)
+        assert done.returncode == status, done.stderr
+        assert b"UnicodeEncodeError" not in done.stderr
+        assert (b"usage:" in done.stdout) == (status == 0)
+
+
+def test_another_package_of_the_name_envs_is_named(tmp_path):
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/__init__.py").write_text("")
+    done = subprocess.run([sys.executable, "-c", "import jaxrl"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"`import envs` finds {tmp_path / 'envs/__init__.py'}" in done.stderr.splitlines()[-1]
 
 
 def test_usage(capsys):
