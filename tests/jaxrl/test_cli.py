@@ -95,7 +95,7 @@ def test_what_is_left_of_the_budget_is_said(tmp_path, capsys):
     options = ["--steps", 1_250, "--evals", 5, "--eval-episodes", 2]
     jaxrl("train", "q_learning", "GridWorld-4x4", *options, "--out", tmp_path / "run")
     assert "50 of 1,250 steps were left out" in capsys.readouterr().out
-    np.testing.assert_array_equal(results.load(tmp_path / "run/results.nc").env_step, [200, 400, 700, 900, 1200])
+    np.testing.assert_array_equal(results.load(tmp_path / "run/results.nc").env_step, [0, 200, 400, 700, 900, 1200])
 
 
 def test_a_run_of_the_version_before_is_plotted_and_otherwise_refused(run, tmp_path, capsys):
@@ -237,7 +237,8 @@ def test_sweep(tmp_path, capsys):
     jaxrl("resume", tmp_path / "sweep")  # all chunks are there: nothing is compiled
     assert "compiled" not in capsys.readouterr().err
     assert (tmp_path / "sweep" / "results.nc").read_bytes() == before
-    jaxrl("compare", tmp_path / "sweep", tmp_path / "sweep", check=2)
+    shutil.copytree(tmp_path / "sweep", tmp_path / "same")
+    jaxrl("compare", tmp_path / "sweep", tmp_path / "same", check=2)
     assert "is a sweep of 4 configurations" in capsys.readouterr().err
 
 
@@ -258,7 +259,7 @@ def test_two_processes_on_one_sweep(tmp_path, capsys):
     jaxrl(*options, "--out", tmp_path / "one")
     assert "hp.learning_rate" in capsys.readouterr().out
     alone, shared = (results.load(tmp_path / name / "results.nc") for name in ("one", "both"))
-    assert dict(alone.evaluation_return.sizes) == {"trial": 6, "seed": 4, "env_step": 2}
+    assert dict(alone.evaluation_return.sizes) == {"trial": 6, "seed": 4, "env_step": 3}
     np.testing.assert_array_equal(alone.evaluation_return, shared.evaluation_return)
     np.testing.assert_array_equal(alone["hp.learning_rate"], shared["hp.learning_rate"])
 
