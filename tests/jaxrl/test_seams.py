@@ -47,8 +47,8 @@ def test_a_reference_policy_is_shared(tmp_path):
     def fit(reference, **more):
         return jaxrl.fit(agent, params, hp, shared={"reference": reference}, **options, **more)
 
-    held = fit(reference, directory=tmp_path, identity={"name": "held"})
-    kl = np.asarray(held.results.learner_reference_kl)
+    held = fit(reference, directory=tmp_path / "held")
+    kl = np.asarray(held.results.learner_reference_kl[:, 1:])
     assert (kl[:, 1] < 0.01).all()
     free = jaxrl.fit(ppo.make(env, config), params, hp, **options)
     obs = jnp.asarray(np.random.default_rng(0).normal(size=(64, 4)), jnp.float32)
@@ -60,10 +60,14 @@ def test_a_reference_policy_is_shared(tmp_path):
     # A run alone, by the function of a whole run, is a lane of the batch.
     train = jax.jit(jaxrl.make_train(agent, 4_000, 2, 2))
     alone = train(jax.random.key(2), hp, params, {"reference": reference})
-    np.testing.assert_allclose(alone.evaluation.returns.mean(-1), held.results.evaluation_return[2], rtol=1e-5)
-    fit(reference, directory=tmp_path, identity={"name": "held"}, resume=True)
+    np.testing.assert_allclose(alone.evaluation.returns.mean(-1), held.results.evaluation_return[2, 1:], rtol=1e-5)
+    fit(reference, directory=tmp_path / "held", resume=True)
     with pytest.raises(InputError, match="shared"):
-        fit(jax.tree.map(lambda x: x + 1, reference), directory=tmp_path, identity={"name": "held"}, resume=True)
+        fit(jax.tree.map(lambda x: x + 1, reference), directory=tmp_path / "held", resume=True)
+    run = jaxrl.load(tmp_path / "held", agent=agent, shared={"reference": reference})
+    np.testing.assert_array_equal(distance(run.state_of(2)), distance(jax.tree.map(lambda x: x[2], held.state)))
+    with pytest.raises(InputError, match="shared: ours absent"):
+        jaxrl.load(tmp_path / "held", agent=agent)
 
 
 @struct.dataclass
