@@ -18,6 +18,7 @@ import functools
 import io
 import os
 import re
+import signal
 import tempfile
 import time
 import traceback
@@ -179,9 +180,9 @@ def _killed(agent: str, env: str, arguments: list[str]) -> Outcome:
     """Trains until the first checkpoint is written and is interrupted there, which ends with status 130."""
     from jaxrl import checkpoint
 
-    def save(*args: Any) -> None:
-        original(*args)
-        raise KeyboardInterrupt
+    def save(*args: Any, **kwargs: Any) -> None:
+        original(*args, **kwargs)
+        signal.raise_signal(signal.SIGINT)
 
     original, checkpoint.save = checkpoint.save, save
     try:
