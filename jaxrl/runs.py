@@ -327,7 +327,8 @@ def _go_on(spec: Spec, path: Path, there: list[int], step: int | None) -> None:
         results.change_config(path, **spec.to_json())
         at = " The schedules end there, too." if spec.hp != recorded.hp else ""
         print(f"{path}: {spec.env_steps:,} steps instead of {recorded.env_steps:,}.{at}", file=sys.stderr)
-    different = results.record_resumption(path, max(there, default=0) if step is None else step)
+    done = max(there, default=0) if step is None else step
+    different = results.record_resumption(path, done) if done < spec.num_evals else []
     if different:
         print(
             f"{path} goes on with {'; '.join(different)}: equal to an undisturbed run to rounding, not bit for bit.",

@@ -307,6 +307,16 @@ def test_a_disk_that_takes_no_more(tmp_path, monkeypatch):
         assert (step, restored["x"].tolist()) == (1, [0, 1, 2])
 
 
+def test_a_checkpoint_that_may_not_be_read(saved, tmp_path, monkeypatch):
+    # the tests may run as root, to whom everything may be read
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(checkpoint, "_file_crc32", refuse)
+    with pytest.raises(InputError, match=r"checkpoint .*200 cannot be read: Permission denied\. The checkpoint before"):
+        checkpoint.restore(saved, jax.eval_shape(make_state), IDENTITY)
+
+
 def test_the_only_checkpoint_damaged(saved, tmp_path):
     directory = copy(saved, tmp_path)
     shutil.rmtree(directory / "100")

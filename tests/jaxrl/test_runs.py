@@ -241,6 +241,9 @@ def test_another_number_of_devices_is_said_and_noted(run, capsys):
     config = results.read_config(run)
     config["provenance"]["devices"] = ["cpu"] * 7
     results.change_config(run, provenance=config["provenance"])
+    assert command("resume", run) == 0  # there is nothing left to compute
+    assert "before: 7" not in capsys.readouterr().err
+    assert "resumed" not in results.read_config(run)
     assert command("resume", run, "--steps", 400) == 0
     assert "(before: 7 × cpu): equal to an undisturbed run to rounding, not bit for bit." in capsys.readouterr().err
     assert results.read_config(run)["resumed"][0]["evaluations"] == 3
