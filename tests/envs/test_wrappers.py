@@ -726,3 +726,14 @@ def test_observations_are_numbered() -> None:
     assert int(out.obs) == int(numbered.number(plain.obs))
     with pytest.raises(InputError, match="Discrete"):
         EnumerateObservation(envs.make("CartPole-v1")[0])
+
+
+def test_one_repeat_runs_without_compilation():
+    """A loop of length 0 cannot be stepped through under `jax.disable_jit`."""
+    env, params = envs.make("CartPole-v1")
+    _, state = env.reset(jax.random.key(0), params)
+    with jax.disable_jit():
+        out = ActionRepeat(env, repeats=1).step(jax.random.key(1), state, jnp.int32(1), params)
+    want = env.step(jax.random.key(1), state, jnp.int32(1), params)
+    np.testing.assert_allclose(out.obs, want.obs, rtol=1e-5)
+    assert float(out.reward) == float(want.reward)
