@@ -113,6 +113,12 @@ def fit(
     plan = schedule(agent, env_steps, num_evals, earlier)
     eval_episodes = convert("eval_episodes", eval_episodes, Episodes)
     hp = with_total_steps(hp, env_steps)
+    horizon = getattr(hp, "total_steps", None)
+    if horizon is not None and np.all(np.less(horizon, plan.env_steps[-1])):
+        _say(
+            f"hp.total_steps={float(np.max(horizon)):,.0f}: the schedules of {agent.name} end there, of "
+            f"{env_steps:,} steps; what follows is trained at their last values, such as a learning rate of 0."
+        )
     seeds = seeding.numbers(seeds)
     num_runs = len(seeds)
     path = None if directory is None else Path(directory)
@@ -129,6 +135,8 @@ def fit(
         restored, done = checkpoint.restore(path / results.CHECKPOINTS, runs.first(runs.shapes), wanted, step, _say)
         state = runs.filled(with_horizon(restored, hp))
         slices = [results.recover(path, done)]
+    if init is not None and not slices:  # what cannot be begun with is said before anything is compiled or written
+        jax.eval_shape(lambda fresh: warm_start.take(fresh, init, num_runs), runs.first(runs.shapes))
     if done < plan.num_evals:
         runs.compile()
     path = begin() or path

@@ -111,6 +111,34 @@ def test_a_run_goes_on_with_what_another_learnt(fitted, tmp_path):
     xarray.testing.assert_equal(runs.train(spec, target, resume=True).results, warm.results)
 
 
+def test_the_command_line_begins_with_another_run(fitted, tmp_path, capsys):
+    path, out = fitted
+    train = [
+        "train",
+        "q_learning",
+        "GridWorld-4x4",
+        "--env.cols",
+        5,
+        "--config.double",
+        "--from",
+        path,
+        "--steps",
+        1_000,
+    ]
+    train += ["--evals", 1, "--hp.learning-rate", 0, "--env.max-steps", 9]
+    command(*train, "--seeds", 3, "--out", tmp_path / "three")
+    np.testing.assert_array_equal(jaxrl.load(tmp_path / "three").state.learner.q, out.state.learner.q)
+    for more, message in (
+        (["--seeds", 2], "2 runs cannot begin with 3"),
+        (["--seeds", 3, "--env.rows", 6], "the spaces of the environment"),
+        (["--seeds", 3, "--config.no-double"], "the spaces of the environment and the sizes of the networks"),
+    ):
+        capsys.readouterr()
+        command(*train, *more, "--out", tmp_path / "bad", status=2)
+        assert not (tmp_path / "bad").exists()
+        assert message in capsys.readouterr().err
+
+
 def own_loss(*arguments):
     loss, scalars = ppo.loss(*arguments)
     return 2.0 * loss, scalars
