@@ -17,8 +17,9 @@ import xarray as xr
 
 import envs
 import jaxrl as package
+from envs.errors import InputError
 from jaxrl import checkpoint, cli, plotting, results, runs
-from jaxrl.cli import flags
+from jaxrl.cli import flags, training
 
 SMALL = ["--steps", "2000", "--evals", "4", "--eval-episodes", "4", "--seeds", "4"]
 
@@ -491,6 +492,22 @@ def test_bad_input_is_one_message_and_status_2(arguments, message, tmp_path, cap
     assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_flags_are_read_by_the_type_of_their_field():
+    """One way of writing a value or another, for the command, the agent and the environment alike."""
+    typed = "--env.is-slippery False --env.max-steps NONE --config.no-double --config.double True --env.desc SFG FFF"
+    typed += " --config.num_envs=2.0 --seeds 1e2 --hp.total-steps 1e5"
+    options, config, hp, env = flags.parse_flags(
+        training.TrainOptions, "train", "q_learning", "FrozenLake-v1", typed.split()
+    )
+    assert (options.seeds, config.double, config.num_envs, hp.total_steps) == (100, True, 2, 1e5)
+    assert env == {"is_slippery": False, "max_steps": None, "desc": ("SFG", "FFF")}
+    typed = "--config.target-subset none --config.hidden --config.no-prioritized=false --env.gravity (5)"
+    with pytest.raises(InputError, match=r"--env.gravity: gravity=\(5\) must be a number"):
+        flags.parse_flags(training.TrainOptions, "train", "sac", "Pendulum-v1", typed.split())
+    _, config, *_ = flags.parse_flags(training.TrainOptions, "train", "sac", "Pendulum-v1", typed.split()[:-2])
+    assert (config.target_subset, config.hidden, config.prioritized) == (None, (), True)
 
 
 def test_directories_are_never_overwritten(run, tmp_path, capsys):
