@@ -21,7 +21,6 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 Axis: TypeAlias = int | tuple[int, ...] | None
 Statistic: TypeAlias = Callable[..., np.ndarray]
@@ -117,6 +116,8 @@ def share_interval(share: ArrayLike, runs: int, confidence: float = 0.95) -> tup
     p = np.asarray(share, np.float64)
     if runs < 2:
         return np.full(p.shape, np.nan), np.full(p.shape, np.nan)
+    from scipy import special  # slow to import, and most programs do not need it
+
     z = special.ndtri((1 + confidence) / 2)
     centre = (p + z**2 / (2 * runs)) / (1 + z**2 / runs)
     half = z / (1 + z**2 / runs) * np.sqrt(p * (1 - p) / runs + z**2 / (4 * runs**2))
@@ -307,6 +308,8 @@ def _half_width(error: ArrayLike, degrees: ArrayLike, confidence: float) -> np.n
     """Student's t times the standard error."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be in (0, 1), not {confidence}")
+    from scipy import special  # see `share_interval`
+
     return special.stdtrit(degrees, (1 + confidence) / 2) * np.asarray(error, np.float64)
 
 

@@ -10,7 +10,7 @@ import envs
 import jaxrl
 from envs.base import Env, Step
 from envs.errors import InputError
-from envs.spaces import Box, Discrete, MultiDiscrete
+from envs.spaces import Box, Discrete
 from jaxrl import policies
 from jaxrl.agents import ppo
 from jaxrl.train import make_train
@@ -281,8 +281,6 @@ def test_sizes_that_do_not_divide(options, message):
 
 
 def test_spaces_that_do_not_fit():
-    with pytest.raises(InputError, match="Discrete action space or a Box"):
-        ppo.build(ppo.Config(), Discrete(3), MultiDiscrete((2, 2)))
     env, _ = envs.make("GridWorld-4x4")
     with pytest.raises(InputError, match="normalize_obs"):
         ppo.make(env, ppo.Config(normalize_obs=True))

@@ -25,7 +25,7 @@ DECAYING = [
     for name in agents.NAMES
     if "epsilon_start" in fields_of(agents.get(name).Hyperparams())
     and "num_envs" in fields_of(agents.get(name).Config())
-    and "steps_per_iteration" not in fields_of(agents.get(name).Config())  # tables: tests/jaxrl/test_tabular_agents.py
+    and "hidden" in fields_of(agents.get(name).Config())  # tables: tests/jaxrl/test_tabular_agents.py
 ]
 SMALL = {
     "num_envs": 2,

@@ -12,7 +12,6 @@ import envs
 from envs import episode
 from envs.interop.from_gymnasium import LARGEST_ARGUMENT, Hosts, from_gymnasium
 from jaxrl.agents import ppo
-from jaxrl.evaluate import evaluate
 from jaxrl.placement import map_runs
 from jaxrl.rollout import rollout
 from jaxrl.train import make_train
@@ -303,10 +302,8 @@ def test_bad_input():
 
     with pytest.raises(envs.InputError, match="has no counterpart"):
         from_gymnasium(Wordy)
-    env, params = from_gymnasium(Line)
+    env, _ = from_gymnasium(Line)
     assert env.max_steps is None
-    with pytest.raises(envs.InputError, match="no time limit"):
-        evaluate(env, params, Policy(lambda key, obs, memory: (jnp.zeros(2, int), memory, ())), jax.random.key(0), 2)
 
 
 def test_arguments_that_would_stop_the_cpu_are_refused():
