@@ -324,7 +324,7 @@ def write_cost(directory: str | Path, cost: Mapping[str, Any]) -> Path:
         InputError: the file cannot be written.
     """
     path = Path(directory) / COST_FILE
-    _write_json(path, cost)
+    _write_json(path, {**cost, **belonging(directory), "format": FORMAT})
     return path
 
 
@@ -332,9 +332,13 @@ def read_cost(directory: str | Path) -> dict[str, Any]:
     """Reads `cost.json` of a run directory.
 
     Raises:
-        InputError: it is missing or damaged.
+        InputError: it is missing or damaged, or of another run.
     """
-    return _read_json(Path(directory) / COST_FILE)
+    cost = _read_json(Path(directory) / COST_FILE)
+    known, wanted = cost.pop("format", None), belonging(directory)
+    if wanted and cost.pop("run", None) != wanted["run"] and known is not None:
+        raise InputError(f"{Path(directory) / COST_FILE} belongs to another run than the {CONFIG_FILE} beside it.")
+    return cost
 
 
 def peak_memory() -> int:

@@ -244,7 +244,8 @@ def policies_of(directory: Path) -> Any:
 
 
 def settings_of(directory: Path) -> Any:
-    """What all commands read."""
+    """What all commands read, and beside it the results or the checkpoints that belong to it."""
+    results.load(directory / results.RESULTS_FILE)
     entries = results.read_config(directory)
     return {name: entries[name] for name in ("agent", "env", "seeds", "env_steps", "num_evals", "config", "hp")}
 
@@ -254,7 +255,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "state": state_of,
     "results": results_of,
     "policies": policies_of,
-    "cost": lambda directory: sorted(results.read_cost(directory)),
+    "cost": results.read_cost,
 }
 FINAL = ("settings", "state", "results", "policies")
 

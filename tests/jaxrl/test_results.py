@@ -326,6 +326,25 @@ def test_a_change_of_machine_is_noted(tmp_path, monkeypatch):
 def test_cost(tmp_path):
     results.write_cost(tmp_path, {"compile_s": 1.5, "env_steps_per_s": np.float32(2e6), "backend": "cpu"})
     assert results.read_cost(tmp_path) == {"compile_s": 1.5, "env_steps_per_s": 2e6, "backend": "cpu"}
+    (tmp_path / "cost.json").write_text('{"compile_s": 1.5}')  # of the version before hashes
+    assert results.read_cost(tmp_path) == {"compile_s": 1.5}
+
+
+def test_cost_knows_its_run_and_its_hash(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        results.write_config(tmp_path / name, {})
+        results.write_cost(tmp_path / name, {"compile_s": 1.5})
+        assert results.read_cost(tmp_path / name) == {"compile_s": 1.5}
+    one, other = (tmp_path / name / "cost.json" for name in ("one", "other"))
+    other.write_bytes(one.read_bytes())
+    with pytest.raises(InputError, match=r"other/cost.json belongs to another run than the config.json beside it"):
+        results.read_cost(tmp_path / "other")
+    whole = one.read_text()
+    for old, new in (("1.5", "1.6"), ('"sha256"', '"sha25v"'), ('"format"', '"fprmat"')):
+        one.write_text(whole.replace(old, new))
+        with pytest.raises(InputError, match=r"cost.json is damaged"):
+            results.read_cost(tmp_path / "one")
 
 
 def test_peak_memory_grows_with_use():
