@@ -454,7 +454,7 @@ def kill(place: Path, report: Report, most: int, seed: int = 0, every: int = 1) 
         done = 0
         for fault in faults:
             for stage in todo:
-                first = chance.randrange(every)
+                first = chance.randrange(min(every, 15))
                 while done < limit and strike(stage, first, fault, place / "case", report, chance):
                     done, first = done + 1, first + every
     for stage in todo:

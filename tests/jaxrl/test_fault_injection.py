@@ -16,7 +16,7 @@ def quickly():
 
 def test_nothing_is_lost_by_kills_power_cuts_and_full_disks(tmp_path):
     report = fault_injection.Report()
-    fault_injection.kill(tmp_path, report, 1000, every=30)
+    fault_injection.kill(tmp_path, report, 1000, every=40)
     assert report.faults == []
     counts = {kind: sum(counts.values()) for kind, counts in report.counts.items()}
     for fault in ("kill", "power", "full"):
@@ -26,7 +26,7 @@ def test_nothing_is_lost_by_kills_power_cuts_and_full_disks(tmp_path):
 
 def test_damage_is_a_message_or_makes_no_difference(tmp_path):
     report = fault_injection.Report()
-    fault_injection.damage(tmp_path, report, 25, seed=1)
+    fault_injection.damage(tmp_path, report, 15, seed=1)
     assert report.faults == []
     assert sum(counts["message"] for counts in report.counts.values()) > 5
 
